@@ -1,0 +1,42 @@
+/* files.h - files as this program uses them: read whole with a limit, published by rename.
+ *
+ * Publish = write beside, fsync, rename, fsync the directory: a reader sees the old file or the new
+ * one, whole, also after a power cut. */
+#ifndef IO_FILES_H
+#define IO_FILES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/* Reads the whole file. -ERR_LIMIT if it is longer than max. */
+MUST_CHECK int file_read(struct buf *out, const char *path, size_t max, struct err *err);
+
+/* Publishes data at path with that mode. */
+MUST_CHECK int file_publish(const char *path, const void *data, size_t len, mode_t mode,
+                            struct err *err);
+/* Renames tmp (whose content is complete) to path: fsync, rename, fsync the directory. */
+MUST_CHECK int file_publish_rename(const char *tmp, const char *path, struct err *err);
+
+MUST_CHECK int dir_make(const char *path, mode_t mode,
+                        struct err *err); /* with parents; exists: fine */
+MUST_CHECK int dir_sync(const char *path, struct err *err);
+MUST_CHECK int dir_remove(const char *path, struct err *err); /* recursively, never follows links;
+                                                                 missing: fine */
+bool path_exists(const char *path);
+bool path_is_dir(const char *path);
+
+/* pread and pwrite all of it, retrying short ones. A read past the end is -ERR_CORRUPT. */
+MUST_CHECK int fd_read_at(int fd, void *data, size_t len, uint64_t offset, struct err *err);
+MUST_CHECK int fd_write_at(int fd, const void *data, size_t len, uint64_t offset, struct err *err);
+
+/* An exclusive lock held as long as *ret_fd is open: -ERR_EXISTS if another process holds it. */
+MUST_CHECK int file_lock(int *ret_fd, const char *path, struct err *err);
+
+/* realpath(3) into out. */
+MUST_CHECK int path_real(struct buf *out, const char *path, struct err *err);
+
+#endif

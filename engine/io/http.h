@@ -1,0 +1,41 @@
+/* http.h - an HTTP client, on libcurl: for the command line, CI, webhooks and health checks.
+ *
+ * Redirects are not followed; only http and https. Two ways: http_call() blocks (command line, work
+ * pool); http_get_start() runs on the loop (an agent's health checks). */
+#ifndef IO_HTTP_H
+#define IO_HTTP_H
+
+#include "base/buf.h"
+#include "io/loop.h"
+
+struct http_request {
+    const char *method; /* "GET", "POST", … */
+    const char *url;
+    const char *token;  /* bearer token, or NULL */
+    const char *body;   /* JSON, or NULL */
+    int64_t timeout_ms; /* of the whole exchange; 0: none */
+    size_t max_bytes;   /* of the answer's body */
+};
+
+/* *ret_status is the HTTP status; the body is appended to out. -ERR_UNREACHABLE, -ERR_TIMEOUT,
+ * -ERR_LIMIT. */
+MUST_CHECK int http_call(const struct http_request *r, int *ret_status, struct buf *out,
+                         struct err *err);
+
+/* Asynchronous GET; done fires once on the loop: status < 0 is a failure that err tells. */
+struct http_get {
+    void (*done)(struct http_get *g, int status);
+    struct err err;
+    struct buf body;            /* at most 64 KiB is kept; released by the caller */
+    struct http_client *client; /* private from here on */
+    void *easy;
+};
+
+struct http_client; /* one a loop */
+MUST_CHECK int http_client_new(struct http_client **ret, struct loop *l, struct err *err);
+void http_client_free(struct http_client *c);
+MUST_CHECK int http_get_start(struct http_client *c, struct http_get *g, const char *url,
+                              int64_t timeout_ms, void (*done)(struct http_get *g, int status));
+void http_get_cancel(struct http_get *g); /* no callback after this */
+
+#endif

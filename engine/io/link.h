@@ -1,0 +1,83 @@
+/* link.h - framed messages over TCP with mutual TLS 1.3: how control plane, region nodes and
+ * machines speak.
+ *
+ *     link_listen() / link_connect()  ->  opened(link)  ->  message(link, type, msg)…  ->
+ * closed(link, err)
+ *
+ * A link is open when TLS has verified the peer's certificate against our CA and both HELLOs agree:
+ * same cluster, same version, role and id as the certificate says. Everything before is link's own
+ * business, with a deadline (LINK_OPEN_MS). An open link that is silent for LINK_SILENT_MS after
+ * pings is closed. Every connection has bounded buffers: link_send() answers -ERR_AGAIN when
+ * LINK_OUT_MAX bytes wait, and drained() tells when half of that is free; a peer that sends a
+ * malformed frame is told BYE and closed.
+ *
+ * closed() fires exactly once for every link that link_connect() started or a listener accepted and
+ * opened, never from inside a call of ours; afterwards the link is freed. Reconnecting is the
+ * user's business (link_backoff_ms()). */
+#ifndef IO_LINK_H
+#define IO_LINK_H
+
+#include "io/loop.h"
+#include "wire/msg.h"
+
+enum {
+    LINK_OPEN_MS = 10000,
+    LINK_PING_MS = 10000,
+    LINK_SILENT_MS = 30000,
+    LINK_OUT_MAX = 4 << 20,
+};
+
+struct link;
+struct link_listener;
+struct link_identity; /* our certificate, key, CA, cluster, role, id, region */
+
+/* Loads dir/{ca,cert,key}.pem; role and id are read from the certificate. */
+MUST_CHECK int link_identity_load(struct link_identity **ret, const char *dir, const char *region,
+                                  struct err *err);
+void link_identity_free(struct link_identity *i); /* after all its links and listeners are closed */
+const char *link_identity_id(const struct link_identity *i);
+const char *link_identity_cluster(const struct link_identity *i);
+
+struct link_handler {
+    void (*opened)(void *ctx, struct link *l);
+    /* msg is decoded (struct msg_…) and borrowed until return. The handler may close l. */
+    void (*message)(void *ctx, struct link *l, enum msg_type type, const void *msg);
+    void (*drained)(void *ctx, struct link *l); /* may be NULL */
+    void (*closed)(void *ctx, struct link *l, const struct err *why);
+};
+
+/* addr: "127.0.0.1:0" or "[::1]:7000"; port 0 takes a free one. accepted may refuse roles by mask:
+ * roles = 1 << ROLE_AGENT | … Refused and failed handshakes are logged with the peer's address and
+ * counted. */
+MUST_CHECK int link_listen(struct link_listener **ret, struct loop *loop,
+                           struct link_identity *self, const char *addr, unsigned roles,
+                           size_t max_links, const struct link_handler *handler, void *ctx,
+                           struct err *err);
+int link_listener_port(const struct link_listener *s);
+uint64_t link_listener_refused(const struct link_listener *s);
+void link_listener_close(struct link_listener *s); /* its open links live on */
+
+/* Expects the peer to be of that role, and, if id is not NULL, that id. */
+MUST_CHECK int link_connect(struct link **ret, struct loop *loop, struct link_identity *self,
+                            const char *host, int port, enum link_role role, const char *id,
+                            const struct link_handler *handler, void *ctx, struct err *err);
+
+/* Queues a message. -ERR_AGAIN: over LINK_OUT_MAX, nothing queued. Other errors are our own bugs.
+ */
+MUST_CHECK int link_send(struct link *l, enum msg_type type, const void *msg, struct err *err);
+void link_close(struct link *l, enum err_code code, const char *reason); /* BYE, flush, close */
+
+void link_set_user(struct link *l, void *user);
+void *link_user(const struct link *l);
+enum link_role link_peer_role(const struct link *l);
+const char *link_peer_id(const struct link *l);
+const char *link_peer_region(const struct link *l);
+const char *link_peer_host(const struct link *l); /* its numeric address */
+size_t link_out_bytes(const struct link *l);
+uint64_t link_sent_bytes(const struct link *l);
+uint64_t link_received_bytes(const struct link *l);
+
+/* Full jitter: a random delay up to min(30 s, 100 ms * 2^attempt). */
+int64_t link_backoff_ms(int attempt);
+
+#endif
