@@ -1,30 +1,36 @@
-# Slipway. `make run` and `make check` do everything on a fresh Debian 12; `make help` lists the rest.
+# Slipway. `make run` and `make check` do everything on a fresh Debian 12; `make help` lists the
+# rest, V=1 shows the command lines.
 #
 # One non-recursive Makefile. A .c file in a folder of engine/ or in agent/ is compiled because it is
 # there; a test is tests/unit/<folder>/test_<module>.c and links the library. SAN=1 builds the same
-# with ASan and UBSan, in a directory of its own.
+# with ASan and UBSan, FUZZ=1 with clang's libFuzzer, each in a directory of its own.
 
 PREFIX ?= /usr/local
 SAN ?= 0
+FUZZ ?= 0
+Q := $(if $(V),,@)
+say := @printf '  %-5s %s\n'
 CC = gcc
 CCACHE := $(shell command -v ccache 2>/dev/null)
-OUT := $(if $(filter 1,$(SAN)),build/san,build)
+OUT := $(if $(filter 1,$(SAN)),build/san,$(if $(filter 1,$(FUZZ)),build/libfuzzer,build))
 
 # The order of the house (each may include itself and what stands before it).
 SHARED := base wire delta swarm rollout io store
 HOUSE := $(SHARED) db queue build policy region control web cli
 
-PACKAGES := libpq sqlite3 libcurl libzstd openssl jansson lua5.4 libmicrohttpd
-CPPFLAGS = -D_GNU_SOURCE -Iengine -I$(OUT)/gen
-CFLAGS = -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
+CPPFLAGS := -D_GNU_SOURCE -Iengine $(shell pkg-config --cflags libpq lua5.4 2>/dev/null)
+CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wvla -Wwrite-strings -Wformat=2 -Wcast-qual -Wswitch-enum -Werror \
 	-fno-common -fstack-protector-strong -fno-omit-frame-pointer
-AGENT_LIBS = -lzstd -lssl -lcrypto -ljansson -lcurl -lev -lm -lpthread
-LIBS = $(AGENT_LIBS) -lpq -lsqlite3 -lmicrohttpd -llua5.4
-CPPFLAGS += $(shell pkg-config --cflags libpq lua5.4 2>/dev/null)
+AGENT_LIBS := -lzstd -lssl -lcrypto -ljansson -lcurl -lev -lm -lpthread
+LIBS := $(AGENT_LIBS) -lpq -lsqlite3 -lmicrohttpd -llua5.4
 ifeq ($(SAN),1)
 CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -O1
 LDFLAGS += -fsanitize=address,undefined
+else ifeq ($(FUZZ),1)
+CC = clang
+CFLAGS += -fsanitize=fuzzer-no-link,address,undefined -O1 -Wno-error
+LDFLAGS += -fsanitize=fuzzer,address,undefined
 endif
 
 shared_src := $(foreach d,$(SHARED),$(wildcard engine/$(d)/*.c))
@@ -34,26 +40,35 @@ unit_src := $(wildcard tests/unit/*/test_*.c)
 test_lib_src := $(wildcard tests/lib/*.c)
 tool_src := $(wildcard tests/tools/*.c)
 fuzz_src := $(wildcard tests/fuzz/fuzz_*.c)
+installed_lua := $(filter-out %_spec.lua,$(wildcard policies/*.lua policies/slipway/*.lua))
+
+# Files that travel inside the binary: the Lua library, the migrations and the page.
+embedded := $(sort $(wildcard policies/slipway/*.lua engine/db/migrations/*.sql engine/web/*.html \
+	engine/web/*.css engine/web/*.js))
 
 obj = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
-gen_obj := $(OUT)/gen/embedded.o
+shared_obj := $(call obj,$(shared_src))
+house_obj := $(call obj,$(house_src)) $(OUT)/obj/embedded.o
+agent_obj := $(call obj,$(filter-out agent/main.c,$(agent_src)))
+test_lib_obj := $(call obj,$(test_lib_src))
 unit_bin := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit_src))
 tool_bin := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(tool_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 
-.PHONY: all run check setup clean install help unit tools fuzz FORCE
+.PHONY: all run check setup clean install help unit tools fuzz fuzz-run FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(OUT)/engine $(OUT)/engine-agent
+all: $(OUT)/engine $(if $(wildcard agent/main.c),$(OUT)/engine-agent)
+	@:
 
 help:
 	@sed -n 's/^## //p' Makefile
 
-## make run      set up, build, and deploy policies/quickstart.lua on this machine
+## make run      set up, build, and deploy policies/quickstart.lua on this machine (ARGS= for more)
 run: setup
 	@$(MAKE) --no-print-directory all
-	build/engine run policies/quickstart.lua
+	build/engine run policies/quickstart.lua $(ARGS)
 
 ## make check    set up, build, and run every test
 check: setup
@@ -67,57 +82,83 @@ setup:
 install: all
 	install -D -m 755 $(OUT)/engine $(DESTDIR)$(PREFIX)/bin/engine
 	install -D -m 755 $(OUT)/engine-agent $(DESTDIR)$(PREFIX)/bin/engine-agent
-	for f in policies/*.lua policies/slipway/*.lua; do \
-	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/slipway/$$f; done
+	for f in $(installed_lua); do \
+	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/slipway/$$f || exit 1; done
 
 ## make clean    remove what was built
 clean:
 	rm -rf build
 
+## make unit     build the unit tests (SAN=1: with ASan and UBSan, as `make check` runs them)
 unit: $(unit_bin)
+	@:
 tools: $(tool_bin)
+	@:
 fuzz: $(fuzz_bin)
+	@:
+
+## make fuzz-run TARGET=manifest SECONDS=60   search for new inputs with libFuzzer (needs clang)
+fuzz-run:
+	@$(MAKE) --no-print-directory FUZZ=1 build/libfuzzer/fuzz/fuzz_$(TARGET)
+	@mkdir -p build/libfuzzer/found/$(TARGET)
+	build/libfuzzer/fuzz/fuzz_$(TARGET) -max_total_time=$(or $(SECONDS),60) -rss_limit_mb=2048 \
+	  -artifact_prefix=build/libfuzzer/ build/libfuzzer/found/$(TARGET) tests/fuzz/corpus/$(TARGET)
 
 $(OUT)/engine: $(call obj,engine/main.c) $(OUT)/libslipway.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(say) link $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(OUT)/engine-agent: $(call obj,$(agent_src)) $(OUT)/libshared.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(AGENT_LIBS)
+$(OUT)/engine-agent: $(call obj,agent/main.c) $(OUT)/libagent.a $(OUT)/libshared.a
+	$(say) link $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(AGENT_LIBS)
 
-$(OUT)/libslipway.a: $(call obj,$(house_src)) $(gen_obj)
-	@rm -f $@ && ar rcs $@ $^
+# A library is made anew when a member changes, comes or goes.
+$(OUT)/libslipway.a: $(house_obj) $(OUT)/lists/house_obj
+	@rm -f $@ && ar rcs $@ $(house_obj)
 
-$(OUT)/libshared.a: $(call obj,$(shared_src))
-	@rm -f $@ && ar rcs $@ $^
+$(OUT)/libshared.a: $(shared_obj) $(OUT)/lists/shared_obj
+	@rm -f $@ && ar rcs $@ $(shared_obj)
 
-$(OUT)/libagent.a: $(call obj,$(filter-out agent/main.c,$(agent_src)))
-	@rm -f $@ && ar rcs $@ $^
+$(OUT)/libagent.a: $(agent_obj) $(OUT)/lists/agent_obj
+	@rm -f $@ && ar rcs $@ $(agent_obj)
 
-$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(call obj,$(test_lib_src)) $(OUT)/libagent.a $(OUT)/libslipway.a
+test_libs := $(test_lib_obj) $(OUT)/libagent.a $(OUT)/libslipway.a
+
+$(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(test_libs)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+	$(say) link $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
-$(OUT)/tools/%: $(OUT)/obj/tests/tools/%.o $(call obj,$(test_lib_src)) $(OUT)/libslipway.a
+$(OUT)/tools/%: $(OUT)/obj/tests/tools/%.o $(test_libs)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(say) link $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
-# A fuzz target is a file with LLVMFuzzerTestOneInput(); tests/fuzz/replay.c runs it over its corpus.
-$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(OUT)/obj/tests/fuzz/replay.o $(OUT)/libagent.a $(OUT)/libslipway.a
+# A fuzz target is a file with LLVMFuzzerTestOneInput(). tests/fuzz/replay.c runs it over its corpus;
+# with FUZZ=1 libFuzzer has the main().
+replay_obj := $(if $(filter 1,$(FUZZ)),,$(OUT)/obj/tests/fuzz/replay.o)
+$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(replay_obj) $(OUT)/libagent.a $(OUT)/libslipway.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(say) link $@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(OUT)/obj/%.o: %.c
+compile = $(CCACHE) $(CC) $(CPPFLAGS) $(CFLAGS)
+own_includes = $(if $(filter agent/% tests/%,$(1)),-Iagent) $(if $(filter tests/%,$(1)),-Itests)
+$(OUT)/obj/%.o: %.c $(OUT)/lists/compile
 	@mkdir -p $(@D)
-	$(CCACHE) $(CC) $(CPPFLAGS) $(if $(filter tests/% agent/%,$<),-Itests -Iagent) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(say) cc $<
+	$(Q)$(compile) $(call own_includes,$<) -MMD -MP -c -o $@ $<
 
-# Files that travel inside the binary: the Lua library, the migrations and the page.
-embedded := $(sort $(wildcard policies/slipway/*.lua engine/db/migrations/*.sql engine/web/*.html \
-	engine/web/*.css engine/web/*.js))
-$(OUT)/gen/embedded.c: scripts/embed.lua $(embedded)
+$(OUT)/obj/embedded.o: $(OUT)/embedded.c engine/base/embedded.h $(OUT)/lists/compile
 	@mkdir -p $(@D)
-	lua5.4 scripts/embed.lua $(embedded) > $@
+	$(Q)$(compile) -c -o $@ $<
 
-$(OUT)/gen/embedded.o: $(OUT)/gen/embedded.c engine/base/embedded.h
-	$(CCACHE) $(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+$(OUT)/embedded.c: scripts/embed.lua $(embedded) $(OUT)/lists/embedded
+	$(say) embed $@
+	$(Q)lua5.4 scripts/embed.lua $(embedded) > $@
+
+# $(OUT)/lists/NAME holds the value of the variable NAME and is touched only when that changes.
+$(OUT)/lists/%: FORCE
+	@mkdir -p $(@D); echo '$($*)' | cmp -s - $@ || echo '$($*)' > $@
 
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
