@@ -61,7 +61,8 @@ struct codec {
     size_t nfields;
 };
 
-/* Appends the encoding of *value. Fields over their limit are our own bug: -ERR_LIMIT. */
+/* Appends the encoding of *value; a NULL text is "". Fields over their limit (-ERR_LIMIT) and texts
+ * that are not UTF-8 (-ERR_INVALID) are our own bug. On failure out is as it was. */
 MUST_CHECK int codec_encode(struct buf *out, const struct codec *c, const void *value,
                             struct err *err);
 

@@ -44,6 +44,8 @@ enum {
     PACKS_MAX = 64,
     ARTIFACTS_MAX = 64,
     FAILURES_MAX = 64,
+    TALLIES_MAX = 256, /* variants that one FLEET counts */
+    HAVES_MAX = 4096,  /* leaves in one HAVE */
 };
 
 enum link_role { ROLE_NONE = 0, ROLE_CONTROL, ROLE_REGION, ROLE_AGENT, ROLE_WORKER };

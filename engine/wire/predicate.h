@@ -31,6 +31,7 @@ bool predicate_match(const struct predicate *p, const struct label *labels, size
 /* The variant rule: {} is the variant "default"; {"by_label":K} is the value of label K;
  * {"by_label":K,"map":{V:NAME,…}} translates it. Returns NULL if the machine has none; else a
  * borrow from rule or labels. */
+MUST_CHECK int variant_check(const json_t *rule, struct err *err); /* is it one of these? */
 const char *variant_of(const json_t *rule, const struct label *labels, size_t count);
 
 #endif
