@@ -1,0 +1,120 @@
+/* exchange.h - packs and objects between this process and its neighbours, over link.
+ *
+ * Used by region nodes (which only give) and agents (which fetch, and give what they have
+ * meanwhile). An object is a manifest or a pack index, named by its SHA-256 and kept in memory; a
+ * pack is a file, verified leaf by leaf against its index before a leaf is kept or served.
+ *
+ *     exchange_new(&x, &options, &err);
+ *     exchange_attach(x, link)           each open link whose other side may have something or want
+ * it if (exchange_message(x, link, type, msg)) return;     in the link handler exchange_drained(x,
+ * link); exchange_detach(x, link)   likewise
+ *
+ * Files of a pack in dir: HEX.pack, HEX.bitmap (which leaves were verified; they are hashed again
+ * after a restart), HEX.index. After kill -9 exchange_fetch() goes on from there: no leaf that was
+ * verified is fetched again. A leaf that fails its hash is thrown away and counted against its
+ * sender; at EXCHANGE_BAD_MAX the link is closed and the sender's id refused until restart.
+ *
+ * All calls on the loop's thread; disk and hashing run in the work pool. Links and options' strings
+ * are borrowed; a link must be detached before it is gone. */
+#ifndef STORE_EXCHANGE_H
+#define STORE_EXCHANGE_H
+
+#include "io/link.h"
+#include "io/work.h"
+#include "wire/pack.h"
+
+enum {
+    EXCHANGE_BAD_MAX = 2,
+    EXCHANGE_LINK_PIECES = 3,  /* pieces asked of one link at a time */
+    EXCHANGE_UPLOADS_MAX = 4,  /* leaves being read from disk at a time */
+    EXCHANGE_QUEUE_MAX = 1024, /* leaves one link may have asked for */
+    EXCHANGE_OUT_MAX =
+        1 << 20, /* bytes that may wait on a link before more leaves are read for it */
+    EXCHANGE_LINK_PACKS_MAX = 128, /* packs of which we remember what one link has */
+    EXCHANGE_TICK_MS = 250,
+    EXCHANGE_OBJECT_MS = 10000, /* for one chunk of an object, then another link is asked */
+};
+
+struct exchange;
+
+struct exchange_options {
+    struct loop *loop;
+    struct work_pool *pool;
+    const char *dir;
+    uint64_t seed; /* random, per process */
+    /* What the tracker is to be told; NULL in a region node. bitmap: leaves that we have. */
+    void (*join)(void *ctx, const struct hash *pack, const struct bytes *bitmap);
+    void (*leave)(void *ctx, const struct hash *pack);
+    void *ctx;
+};
+
+MUST_CHECK int exchange_new(struct exchange **ret, const struct exchange_options *o,
+                            struct err *err);
+void exchange_free(struct exchange *x); /* nothing attached, nothing under way */
+
+void exchange_attach(struct exchange *x, struct link *l);
+void exchange_detach(struct exchange *x, struct link *l);
+/* True: it was a swarm message (BITMAP … OBJECT) and has been handled. */
+bool exchange_message(struct exchange *x, struct link *l, enum msg_type type, const void *msg);
+void exchange_drained(struct exchange *x, struct link *l);
+bool exchange_is_banned(const struct exchange *x, const char *id);
+
+/* Offers an object; bytes are copied. */
+void exchange_offer(struct exchange *x, const void *bytes, size_t len);
+
+/* Gives a complete, verified pack file at path (which stays the caller's) to whoever asks. */
+MUST_CHECK int exchange_seed(struct exchange *x, const void *index, size_t len, const char *path,
+                             struct err *err);
+
+/* Fetches one object from any attached link; done fires once, from the loop. */
+struct exchange_object {
+    struct hash hash;
+    size_t max;     /* bytes that it may have */
+    struct buf out; /* the caller's to release */
+    struct err err;
+    void (*done)(struct exchange_object *o, int status);
+    void *user;
+    struct exchange *x; /* private from here on */
+    struct list node;
+    struct link *asked;
+    int64_t asked_ms;
+    uint64_t total;
+    uint32_t tried;
+};
+void exchange_object_start(struct exchange *x, struct exchange_object *o, const struct hash *hash,
+                           size_t max, void (*done)(struct exchange_object *o, int status));
+void exchange_object_cancel(struct exchange_object *o); /* no callback after this */
+
+/* Fetches a pack into dir, whole. Progress may be read at any time. One fetch per pack at a time.
+ * -ERR_NO_SPACE: disk full (what is verified stays; start again later). */
+struct exchange_fetch {
+    struct hash pack;
+    uint64_t total_bytes, have_bytes;
+    uint64_t seed_bytes, peer_bytes; /* fetched from region nodes, from machines; this time */
+    struct err err;
+    void (*done)(struct exchange_fetch *f, int status);
+    void *user;
+    struct exchange_pack *p; /* private from here on */
+    struct exchange_object index;
+    struct exchange *x;
+    bool active;
+};
+void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
+                          void (*done)(struct exchange_fetch *f, int status));
+void exchange_fetch_cancel(struct exchange_fetch *f); /* no callback after this; files stay */
+
+/* Path of a complete pack (borrowed until it is forgotten), or NULL. */
+const char *exchange_path(const struct exchange *x, const struct hash *pack);
+
+/* Stops giving it and, if it lies in dir, deletes its files. */
+void exchange_forget(struct exchange *x, const struct hash *pack);
+
+/* Sends join() for every pack again: after the link to the region node was opened. */
+void exchange_rejoin(struct exchange *x);
+
+struct exchange_counts {
+    uint64_t sent_bytes, bad_leaves, banned, refused;
+};
+struct exchange_counts exchange_counts(const struct exchange *x);
+
+#endif
