@@ -1,0 +1,66 @@
+/* unpack.h - from verified segments to a tree on disk: streaming, resumable, atomic.
+ *
+ *     unpack_open(&u, &options, err)            new, or where an earlier one was interrupted
+ *     for i: if (unpack_needed(u, i))           bytes from a pack, in any order:
+ *                unpack_segment(u, i, data, len)    checked against the manifest, then written
+ *     unpack_finish(u, err)                     all there: modes, fsync, rename to its final name
+ *     unpack_close(u)                           keeps what is staged
+ *
+ * The tree grows in STAGING/tree and becomes `dest` by one rename, so that `dest` is whole or not
+ * there. STAGING/state remembers which segments have been written, and for which artifact.
+ * After kill -9 at any point, unpack_open() continues: no segment that was written is needed again
+ * (after a power cut: none that a checkpoint covered; every UNPACK_BATCH segments is one).
+ * A staging directory of another artifact, or one that does not look as it should, is emptied
+ * first.
+ *
+ * With a base (the release before), files with an equal digest and mode are hard-linked, others
+ * with an equal digest copied; segments made of such files alone are not needed. A linked file is
+ * never written to. Base files are trusted to be what its manifest says if their size is right;
+ * with verify_base they are hashed.
+ *
+ * Paths are walked component by component without following links. One thread at a time. Errors:
+ * -ERR_NO_SPACE, -ERR_DENIED, -ERR_IO with the path; then the staging stays and can be continued.
+ */
+#ifndef STORE_UNPACK_H
+#define STORE_UNPACK_H
+
+#include <stdbool.h>
+
+#include "wire/manifest.h"
+
+enum { UNPACK_BATCH = 64 };
+
+struct unpack_options {
+    const char *staging;                  /* a directory of our own; made; on dest's file system */
+    const char *dest;                     /* final name; its parent must be there */
+    const struct manifest *manifest;      /* borrowed until unpack_close() */
+    struct hash artifact;                 /* its digest */
+    const char *base;                     /* a tree on disk, or NULL */
+    const struct manifest *base_manifest; /* of base, or NULL; borrowed during unpack_open() */
+    bool verify_base;
+};
+
+struct unpack;
+
+/* If dest is there already, nothing is needed and unpack_finish() only removes the staging. */
+MUST_CHECK int unpack_open(struct unpack **ret, const struct unpack_options *options,
+                           struct err *err);
+void unpack_close(struct unpack *u); /* NULL is fine */
+
+bool unpack_needed(const struct unpack *u, size_t segment);
+size_t unpack_needed_count(const struct unpack *u);
+uint64_t unpack_needed_bytes(const struct unpack *u); /* of the stream */
+uint64_t unpack_local_bytes(const struct unpack *u);  /* in segments that the base made needless */
+
+/* -ERR_CORRUPT: data is not segment i; nothing was written. A segment that is not needed is fine.
+ */
+MUST_CHECK int unpack_segment(struct unpack *u, size_t i, const void *data, size_t len,
+                              struct err *err);
+
+/* Makes what was written so far survive a power cut. Also done every UNPACK_BATCH segments. */
+MUST_CHECK int unpack_checkpoint(struct unpack *u, struct err *err);
+
+/* -ERR_AGAIN: segments are missing. */
+MUST_CHECK int unpack_finish(struct unpack *u, struct err *err);
+
+#endif
