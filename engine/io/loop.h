@@ -15,16 +15,19 @@
 
 struct loop;
 
+/* Also makes the process ignore SIGPIPE: a broken connection is an error code here. */
 MUST_CHECK int loop_new(struct loop **ret, struct err *err);
-void loop_free(struct loop *l); /* after loop_run() has returned and everything is stopped */
+void loop_free(struct loop *l); /* after loop_run() has returned and everything is stopped; what is
+                                   posted and has not run is dropped */
 void loop_run(struct loop *l);  /* until loop_stop() */
-void loop_stop(struct loop *l);
+void loop_stop(struct loop *l); /* from a callback, or before loop_run() */
 
 int64_t loop_now_ms(const struct loop *l); /* monotonic, cached once a turn */
 int64_t wall_ms(void);                     /* wall clock, ms since 1970 */
 int64_t monotonic_ms(void);                /* fresh */
 void random_bytes(void *out, size_t len);  /* from the kernel; never fails */
 
+/* An active timer or watch must not move in memory. */
 struct timer {
     void (*fn)(struct timer *t);
     struct loop *loop; /* private from here on */
@@ -54,10 +57,15 @@ void watch_stop(struct watch *w);
 
 /* Runs fn(arg) on the loop's thread, soon, in order of posting. From any thread. */
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
+/* Drops what was posted with this fn and arg and has not run. On the loop's thread. */
+void loop_unpost(struct loop *l, void (*fn)(void *arg), void *arg);
 
 /* Calls fn(arg, signo) on the loop for SIGTERM, SIGINT, SIGHUP, SIGUSR1; at most one user a signal.
  */
 MUST_CHECK int loop_on_signal(struct loop *l, int signo, void (*fn)(void *arg, int signo),
                               void *arg, struct err *err);
+
+/* Takes memory that lives as long as the loop: loop_free() frees it. */
+void loop_keep(struct loop *l, void *memory);
 
 #endif

@@ -21,8 +21,10 @@ struct proc_options {
     int stderr_fd;     /* -1: /dev/null */
     int keep_fd;      /* -1, or one more descriptor that the child inherits under the same number */
     bool new_session; /* setsid: outlives us; else a new process group */
-    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL */
+    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL: when the thread that spawned it ends */
     uint64_t max_file_bytes; /* RLIMIT_FSIZE, 0: none */
+    const char *tag; /* NULL, or "NAME=value" that is put into the environment: proc_run() then
+                        also kills what left the group, see proc_kill_tagged() */
 };
 
 /* What a process is across pid reuse: pid and start time (field 22 of /proc/PID/stat). */
@@ -35,8 +37,11 @@ struct proc_id {
  * here (-ERR_NOT_FOUND, "…: no such program"). */
 MUST_CHECK int proc_spawn(pid_t *ret_pid, const struct proc_options *o, struct err *err);
 
-/* Runs to its end, captures at most max bytes of stdout and stderr together, kills the tree at the
- * deadline. Blocks: for the work pool. *ret_status as of waitpid(2). -ERR_TIMEOUT, -ERR_LIMIT. */
+/* Runs to its end, captures at most max bytes of stdout and stderr together (stdout_fd and
+ * stderr_fd are not used), kills the tree at the deadline (timeout_ms > 0) and when there is more
+ * output. What a program leaves running when it ends in time is not touched. Blocks: for the work
+ * pool. *ret_status as of waitpid(2). -ERR_TIMEOUT, -ERR_LIMIT; out holds what was captured also
+ * then. */
 MUST_CHECK int proc_run(const struct proc_options *o, int64_t timeout_ms, size_t max,
                         struct buf *out, int *ret_status, struct err *err);
 
@@ -45,8 +50,9 @@ void proc_kill_group(pid_t pid, int signo);
  */
 void proc_kill_tagged(const char *tag);
 
-/* Watches for the end of a child or of an adopted process (pidfd). fn is called once; status is -1
- * for an adopted process (not our child). */
+/* Watches for the end of a child or of an adopted process (pidfd). fn is called once, a child has
+ * been reaped then; status is -1 for an adopted process (not our child). -ERR_NOT_FOUND: no such
+ * process (any more). Whoever stops the watch of a child reaps it himself. */
 struct proc_watch {
     void (*fn)(struct proc_watch *w, int status);
     pid_t pid; /* private from here on */

@@ -18,7 +18,10 @@ struct work {
 struct work_pool;
 
 MUST_CHECK int work_pool_new(struct work_pool **ret, struct loop *l, int threads, struct err *err);
-void work_pool_free(struct work_pool *p); /* waits for what runs; what has not started is dropped */
+
+/* threads: 1 to 64. Free: on the loop's thread, also from a done(); waits for what runs, drops what
+ * has not started, and calls no done() any more. */
+void work_pool_free(struct work_pool *p);
 void work_submit(struct work_pool *p, struct work *w);
 
 #endif

@@ -1,0 +1,324 @@
+#include "io/files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/hex.h"
+#include "base/mem.h"
+#include "io/loop.h"
+
+enum {
+    READ_CHUNK = 64 * 1024,
+    DIR_DEPTH_MAX = 1000, /* one descriptor a level while removing */
+};
+
+static int read_all(struct buf *out, int fd, const char *path, size_t max, struct err *err)
+{
+    size_t start = out->len;
+
+    for (;;) {
+        size_t got = out->len - start;
+        size_t want = max - got < READ_CHUNK ? max - got + 1 : READ_CHUNK;
+        ssize_t n;
+
+        buf_reserve(out, want);
+        n = read(fd, out->data + out->len, want);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, errno, "read %s", path);
+        if (n == 0)
+            break;
+        if ((size_t)n > max - got)
+            return err_set(err, ERR_LIMIT, "read %s: longer than %zu bytes", path, max);
+        out->len += (size_t)n;
+    }
+    buf_reserve(out, 1);
+    out->data[out->len] = '\0';
+    return 0;
+}
+
+int file_read(struct buf *out, const char *path, size_t max, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t start = out->len;
+    int rc;
+
+    if (fd < 0)
+        return err_sys(err, errno, "open %s", path);
+    rc = read_all(out, fd, path, max, err);
+    if (rc < 0)
+        out->len = start;
+    close(fd);
+    return rc;
+}
+
+/* The directory part of path: "." if there is none. Caller frees. */
+static char *parent_of(const char *path)
+{
+    size_t len = strlen(path);
+
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    while (len > 0 && path[len - 1] != '/')
+        len--;
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    return len == 0 ? mem_strdup(".") : mem_strndup(path, len);
+}
+
+static int sync_path(const char *path, int flags, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | flags);
+    int rc = 0;
+
+    if (fd < 0)
+        return err_sys(err, errno, "open %s", path);
+    if (fsync(fd) < 0)
+        rc = err_sys(err, errno, "fsync %s", path);
+    close(fd);
+    return rc;
+}
+
+int dir_sync(const char *path, struct err *err)
+{
+    return sync_path(path, O_DIRECTORY, err);
+}
+
+static int rename_and_sync(const char *tmp, const char *path, struct err *err)
+{
+    AUTO_FREE char *parent = parent_of(path);
+
+    if (rename(tmp, path) < 0)
+        return err_sys(err, errno, "rename %s to %s", tmp, path);
+    return dir_sync(parent, err);
+}
+
+int file_publish_rename(const char *tmp, const char *path, struct err *err)
+{
+    int rc = sync_path(tmp, 0, err);
+
+    if (rc < 0)
+        return rc;
+    return rename_and_sync(tmp, path, err);
+}
+
+static int write_new(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int rc;
+
+    if (fd < 0)
+        return err_sys(err, errno, "create %s", path);
+    rc = fd_write_at(fd, data, len, 0, err);
+    if (rc < 0)
+        rc = err_wrap(err, "write %s", path);
+    else if (fchmod(fd, mode) < 0) /* whatever the umask is */
+        rc = err_sys(err, errno, "chmod %s", path);
+    else if (fsync(fd) < 0)
+        rc = err_sys(err, errno, "fsync %s", path);
+    if (close(fd) < 0 && rc == 0)
+        rc = err_sys(err, errno, "close %s", path);
+    return rc;
+}
+
+int file_publish(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
+{
+    unsigned char salt[8];
+    char salt_hex[2 * sizeof(salt) + 1];
+    AUTO_FREE char *tmp = NULL;
+    int rc;
+
+    random_bytes(salt, sizeof(salt));
+    hex_encode(salt_hex, salt, sizeof(salt));
+    tmp = mem_printf("%s.tmp-%s", path, salt_hex);
+    rc = write_new(tmp, data, len, mode, err);
+    if (rc == 0)
+        rc = rename_and_sync(tmp, path, err);
+    if (rc < 0)
+        (void)unlink(tmp);
+    return rc;
+}
+
+static int make_one(const char *path, mode_t mode, struct err *err)
+{
+    if (mkdir(path, mode) == 0)
+        return 0;
+    if (errno == EEXIST && path_is_dir(path))
+        return 0;
+    return err_sys(err, errno, "mkdir %s", path);
+}
+
+int dir_make(const char *path, mode_t mode, struct err *err)
+{
+    AUTO_FREE char *part = mem_strdup(path);
+    int rc;
+
+    if (path_is_dir(path))
+        return 0;
+    for (char *at = part; *at != '\0'; at++) {
+        if (*at != '/' || at == part || at[-1] == '/')
+            continue;
+        *at = '\0';
+        rc = make_one(part, mode, err);
+        *at = '/';
+        if (rc < 0)
+            return rc;
+    }
+    return make_one(path, mode, err);
+}
+
+/* Opens a directory of a tree that is being removed, also one that its owner closed to himself. */
+static int open_for_removal(int at, const char *name)
+{
+    int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(at, name, flags);
+    struct stat st;
+
+    if (fd < 0 && errno == EACCES && fchmodat(at, name, 0700, 0) == 0)
+        fd = openat(at, name, flags);
+    if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0300) != 0300)
+        (void)fchmod(fd, 0700);
+    return fd;
+}
+
+static int remove_at(int at, const char *name, const char *root, int depth, struct err *err);
+
+/* Takes fd. */
+static int remove_entries(int fd, const char *root, int depth, struct err *err)
+{
+    DIR *dir = fdopendir(fd);
+    struct dirent *e;
+    int rc = 0;
+
+    if (dir == NULL) {
+        rc = err_sys(err, errno, "remove %s: read directory", root);
+        close(fd);
+        return rc;
+    }
+    while (rc == 0 && (errno = 0, e = readdir(dir)) != NULL)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            rc = remove_at(fd, e->d_name, root, depth + 1, err);
+    if (rc == 0 && errno != 0)
+        rc = err_sys(err, errno, "remove %s: read directory", root);
+    closedir(dir);
+    return rc;
+}
+
+static int remove_at(int at, const char *name, const char *root, int depth, struct err *err)
+{
+    int fd, rc;
+
+    if (unlinkat(at, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return err_sys(err, errno, "remove %s: %s", root, name);
+    if (depth > DIR_DEPTH_MAX)
+        return err_set(err, ERR_LIMIT, "remove %s: deeper than %d levels", root, DIR_DEPTH_MAX);
+    fd = open_for_removal(at, name);
+    if (fd < 0)
+        return err_sys(err, errno, "remove %s: open %s", root, name);
+    rc = remove_entries(fd, root, depth, err);
+    if (rc < 0)
+        return rc;
+    if (unlinkat(at, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return err_sys(err, errno, "remove %s: %s", root, name);
+    return 0;
+}
+
+int dir_remove(const char *path, struct err *err)
+{
+    return remove_at(AT_FDCWD, path, path, 0, err);
+}
+
+bool path_exists(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0;
+}
+
+bool path_is_dir(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int fd_read_at(int fd, void *data, size_t len, uint64_t offset, struct err *err)
+{
+    char *at = data;
+
+    while (len > 0) {
+        ssize_t n = pread(fd, at, len, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, errno, "read at %llu", (unsigned long long)offset);
+        if (n == 0)
+            return err_set(err, ERR_CORRUPT, "ends at %llu, %zu bytes early",
+                           (unsigned long long)offset, len);
+        at += n;
+        len -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+int fd_write_at(int fd, const void *data, size_t len, uint64_t offset, struct err *err)
+{
+    const char *at = data;
+
+    while (len > 0) {
+        ssize_t n = pwrite(fd, at, len, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, errno, "write at %llu", (unsigned long long)offset);
+        at += n;
+        len -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+int file_lock(int *ret_fd, const char *path, struct err *err)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int rc;
+
+    if (fd < 0)
+        return err_sys(err, errno, "open %s", path);
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno == EINTR)
+            continue;
+        if (errno == EWOULDBLOCK)
+            rc = err_set(err, ERR_EXISTS, "%s is locked by another process", path);
+        else
+            rc = err_sys(err, errno, "lock %s", path);
+        close(fd);
+        return rc;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int path_real(struct buf *out, const char *path, struct err *err)
+{
+    AUTO_FREE char *real = realpath(path, NULL);
+
+    if (real == NULL)
+        return err_sys(err, errno, "resolve %s", path);
+    buf_str_append(out, real);
+    return 0;
+}
