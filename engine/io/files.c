@@ -55,8 +55,10 @@ int file_read(struct buf *out, const char *path, size_t max, struct err *err)
     if (fd < 0)
         return err_sys(err, errno, "open %s", path);
     rc = read_all(out, fd, path, max, err);
-    if (rc < 0)
+    if (rc < 0) {
         out->len = start;
+        out->data[start] = '\0';
+    }
     close(fd);
     return rc;
 }
