@@ -19,6 +19,7 @@ void log_setup(const char *who, int fd)
 
     snprintf(sink.who, sizeof(sink.who), "%s", who);
     sink.fd = fd;
+    sink.level = LOG_INFO;
     if (level == NULL)
         return;
     if (strcmp(level, "error") == 0)
