@@ -4,7 +4,8 @@
  *   - parameters are $1, $2, … on both;
  *   - now_ms() is the database's clock, ms since 1970, in any expression; all times are BIGINT ms;
  *   - {{lock}} becomes FOR UPDATE SKIP LOCKED, or nothing on SQLite; {{id}} in DDL becomes the type
- * of an auto-numbered primary key; {{pg:…}} and {{sqlite:…}} are kept on that database only;
+ * of an auto-numbered primary key, {{blob}} that of bytes; {{pg:…}} and {{sqlite:…}} are kept on
+ * that database only;
  *   - writes use no table alias; no data-modifying CTE; no ::type, arrays, ILIKE; booleans are 0/1.
  *
  * A struct db is one connection, used by one thread at a time; calls block. A lost connection is
@@ -63,16 +64,17 @@ MUST_CHECK int db_query(struct db *d, const char *sql, const struct db_value *pa
 
 /* DB_EXEC(d, err, "UPDATE … WHERE id = $1", db_int(id)); DB_ROWS(d, &rows, err, sql, …) likewise;
  * DB_CHANGE(d, &changed, err, sql, …). */
-#define DB_PARAMS(...)                                                                \
-    (const struct db_value[]){ { DB_NULL, 0, NULL, 0 }, ##__VA_ARGS__ } + 1,          \
-        sizeof((const struct db_value[]){ { DB_NULL, 0, NULL, 0 }, ##__VA_ARGS__ }) / \
-                sizeof(struct db_value) -                                             \
-            1
-#define DB_EXEC(d, err, sql, ...) db_query((d), (sql), DB_PARAMS(__VA_ARGS__), NULL, NULL, (err))
-#define DB_CHANGE(d, changed, err, sql, ...) \
-    db_query((d), (sql), DB_PARAMS(__VA_ARGS__), NULL, (changed), (err))
-#define DB_ROWS(d, rows, err, sql, ...) \
-    db_query((d), (sql), DB_PARAMS(__VA_ARGS__), (rows), NULL, (err))
+#define DB_EXEC(d, err, ...) db_query((d), DB_CALL_(__VA_ARGS__), NULL, NULL, (err))
+#define DB_CHANGE(d, changed, err, ...) db_query((d), DB_CALL_(__VA_ARGS__), NULL, (changed), (err))
+#define DB_ROWS(d, rows, err, ...) db_query((d), DB_CALL_(__VA_ARGS__), (rows), NULL, (err))
+
+/* Text, parameters and their number out of (sql, parameter…); one NULL too many keeps lists from
+ * being empty. */
+#define DB_CALL_(...) DB_SQL_(__VA_ARGS__, 0), DB_PARAMS_(__VA_ARGS__, db_null())
+#define DB_SQL_(sql, ...) sql
+#define DB_PARAMS_(sql, ...)                  \
+    (const struct db_value[]){ __VA_ARGS__ }, \
+        sizeof((const struct db_value[]){ __VA_ARGS__ }) / sizeof(struct db_value) - 1
 
 size_t db_rows_count(const struct db_rows *r);
 bool db_is_null(const struct db_rows *r, size_t row, int col);
