@@ -4,11 +4,10 @@
  * knows what we have, what each peer has, and what is asked of whom; time and randomness are
  * arguments.
  *
- *   - rarest first: among the pieces that the peer has and we lack, the one that fewest of our
- * peers have; ties at random, so that machines that start together fetch different pieces and can
- * trade;
- *   - a piece is asked of one peer at a time, until it is overdue (3 times the usual time for a
- * piece, and at least STEAL_MIN_MS): then another peer may be asked too, and whoever is first wins.
+ *   - rarest first: among the pieces that the peer has and we lack, the one that fewest of our peers
+ *     have; ties at random, so that machines that start together fetch different pieces and trade;
+ *   - a piece is asked of one peer at a time, until it is overdue (3 times the usual time for a piece,
+ *     and at least STEAL_MIN_MS): then one more peer may be asked, and whoever is first wins.
  *
  * Sources: rarest first, Legout et al., "Rarest First and Choke Algorithms Are Enough", IMC 2006;
  * stealing instead of fixed timeouts: research on the tails of image distribution systems. */

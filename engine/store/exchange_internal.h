@@ -1,0 +1,110 @@
+/* exchange_internal.h - what the files of exchange share; not for its users.
+ *
+ *   exchange.c         links, dispatch, bans, the tick
+ *   exchange_object.c  objects: offered, asked for, fetched
+ *   exchange_pack.c    packs: who has what, leaves asked for, verified and written
+ *   exchange_fetch.c   a fetch: index, files of an earlier run, start
+ *   exchange_give.c    leaves read and sent to those who want them
+ *
+ * A link learns what we have of a pack by BITMAP: sent to every link when a pack is taken up, and once in
+ * answer to the first BITMAP that comes from it; HAVE tells the rest. */
+#ifndef STORE_EXCHANGE_INTERNAL_H
+#define STORE_EXCHANGE_INTERNAL_H
+
+#include "base/map.h"
+#include "store/exchange.h"
+#include "swarm/picker.h"
+
+struct exchange_pack {
+    struct hash hash;
+    char hex[HASH_HEX];
+    struct pack_index *index;
+    char *path;
+    int fd;
+    bool seeded_only; /* the file is somebody else's: never deleted */
+    struct picker *picker;
+    struct exchange_fetch *fetch; /* NULL: complete, or given up for now */
+    int bitmap_fd;
+    size_t pending;   /* leaves and checks in the pool */
+    bool forgotten;   /* freed when pending is 0 */
+    bool checking;    /* leaves on disk are being hashed after a restart */
+    struct buf fresh; /* leaf numbers (uint32_t) to be told by HAVE at the next tick */
+};
+
+/* What one link has of one pack. */
+struct link_pack {
+    struct hash hash;
+    struct buf remote; /* its bitmap, as it came, when we do not have the pack ourselves */
+    bool heard;        /* a BITMAP came */
+    bool told;         /* ours was sent */
+    int peer;          /* in the pack's picker, -1: none */
+};
+
+struct want {
+    struct hash pack;
+    uint32_t first, count;
+};
+
+struct exchange_link {
+    struct exchange *x;
+    struct link *link;
+    bool is_seed; /* a region node */
+    bool gone;    /* detached; freed when reading is 0 */
+    struct link_pack *packs;
+    size_t npacks, packs_cap;
+    struct want *wants;
+    size_t nwants, wants_cap, wanted_leaves;
+    size_t reading; /* leaves of its wants in the pool */
+    struct list node;
+};
+
+struct exchange {
+    struct exchange_options o;
+    char *dir;
+    struct list links;
+    struct map packs;   /* hex -> struct exchange_pack */
+    struct map objects; /* hex -> struct buf */
+    struct map bad;     /* link id -> count, as uintptr_t */
+    struct list object_gets;
+    size_t reading;
+    struct timer tick;
+    struct exchange_counts counts;
+};
+
+struct exchange_pack *pack_find(const struct exchange *x, const struct hash *hash);
+struct exchange_link *link_find(const struct exchange *x, const struct link *l);
+void exchange_link_free(struct exchange_link *l);
+struct link_pack *link_pack_find(struct exchange_link *l, const struct hash *hash);
+/* Finds or makes it; NULL at EXCHANGE_LINK_PACKS_MAX. */
+struct link_pack *link_pack_get(struct exchange_link *l, const struct hash *hash);
+
+void pack_on_bitmap(struct exchange_link *l, const struct msg_bitmap *m);
+void pack_on_have(struct exchange_link *l, const struct msg_have *m);
+void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m);
+void pack_on_refuse(struct exchange_link *l, const struct msg_refuse *m);
+void pack_link_opened(struct exchange_link *l);
+void pack_link_closed(struct exchange_link *l);
+void pack_tick(struct exchange_pack *p, struct exchange *x); /* HAVEs, overdue questions */
+struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
+                               struct pack_index *index);
+void pack_take_up(struct exchange *x,
+                  struct exchange_pack *p); /* tells everybody, asks everybody */
+void pack_maybe_done(struct exchange *x,
+                     struct exchange_pack *p);               /* calls back if it is complete */
+void pack_finish(struct exchange_pack *p, int status);       /* ends its fetch */
+void pack_drop(struct exchange *x, struct exchange_pack *p); /* frees it once nothing is pending */
+void pack_free(struct exchange *x, struct exchange_pack *p);
+
+void give_on_want(struct exchange_link *l, const struct msg_want *m);
+void give_more(struct exchange *x);
+
+void object_on_ask(struct exchange_link *l, const struct msg_object_ask *m);
+void object_on_object(struct exchange_link *l, const struct msg_object *m);
+void object_link_opened(struct exchange *x);
+void object_link_closed(struct exchange_link *l);
+void object_tick(struct exchange *x);
+
+/* Counts a bad leaf or object against the link's other side; closes the link at the limit. */
+void link_was_bad(struct exchange_link *l, const char *what);
+
+#endif

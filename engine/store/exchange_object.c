@@ -1,0 +1,214 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/exchange_internal.h"
+
+void exchange_offer(struct exchange *x, const void *bytes, size_t len)
+{
+    struct hash h = sha256_of(bytes, len);
+    char hex[HASH_HEX];
+    struct buf *copy;
+
+    if (map_get(&x->objects, hash_hex(&h, hex)) != NULL)
+        return;
+    copy = mem_alloc(sizeof(*copy));
+    buf_append(copy, bytes, len);
+    map_put(&x->objects, hex, copy);
+}
+
+void object_on_ask(struct exchange_link *l, const struct msg_object_ask *m)
+{
+    char hex[HASH_HEX];
+    const struct buf *have = map_get(&l->x->objects, hash_hex(&m->object, hex));
+    struct msg_object answer = { .object = m->object, .offset = m->offset };
+    struct err err = ERR_INIT;
+
+    if (have != NULL && m->offset < have->len) {
+        size_t left = have->len - (size_t)m->offset;
+
+        answer.total = have->len;
+        answer.bytes.data = (unsigned char *)have->data + m->offset;
+        answer.bytes.len = left < OBJECT_CHUNK ? left : OBJECT_CHUNK;
+    }
+    if (link_send(l->link, MSG_OBJECT, &answer, &err) < 0)
+        l->x->counts.refused++; /* its buffer is full: it asks again */
+}
+
+static void finish(struct exchange_object *o, int status)
+{
+    list_remove(&o->node);
+    o->x = NULL;
+    o->done(o, status);
+}
+
+static void ask(struct exchange_object *o, struct exchange_link *l)
+{
+    struct msg_object_ask m = { .object = o->hash, .offset = o->out.len };
+    struct err err = ERR_INIT;
+
+    o->asked_ms = loop_now_ms(o->x->o.loop);
+    if (link_send(l->link, MSG_OBJECT_ASK, &m, &err) == 0)
+        o->asked = l->link;
+}
+
+/* Asks a link other than the last one if there is one; starts over from byte 0 on a change of link. */
+static void ask_somebody(struct exchange_object *o)
+{
+    uint32_t count = 0, at;
+
+    LIST_EACH (&o->x->links, n)
+        count++;
+    o->asked = NULL;
+    buf_reset(&o->out);
+    if (count == 0)
+        return; /* exchange_attach() will wake us */
+    at = o->tried++ % count;
+    LIST_EACH (&o->x->links, n) {
+        if (at-- > 0)
+            continue;
+        ask(o, CONTAINER_OF(n, struct exchange_link, node));
+        return;
+    }
+}
+
+static void finish_have(void *arg)
+{
+    struct exchange_object *o = arg;
+    char hex[HASH_HEX];
+    const struct buf *have;
+
+    if (o->x == NULL)
+        return;
+    have = map_get(&o->x->objects, hash_hex(&o->hash, hex));
+    if (have == NULL)
+        return;
+    buf_reset(&o->out);
+    buf_append(&o->out, have->data, have->len);
+    finish(o, 0);
+}
+
+void exchange_object_start(struct exchange *x, struct exchange_object *o, const struct hash *hash,
+                           size_t max, void (*done)(struct exchange_object *o, int status))
+{
+    char hex[HASH_HEX];
+
+    o->hash = *hash;
+    o->max = max;
+    o->done = done;
+    o->x = x;
+    o->asked = NULL;
+    o->tried = 0;
+    o->total = 0;
+    o->err = (struct err)ERR_INIT;
+    buf_reset(&o->out);
+    list_push(&x->object_gets, &o->node);
+    if (map_get(&x->objects, hash_hex(hash, hex)) == NULL)
+        ask_somebody(o);
+    /* else the next tick finishes it: never from inside this call */
+}
+
+void exchange_object_cancel(struct exchange_object *o)
+{
+    if (o->x == NULL)
+        return;
+    list_remove(&o->node);
+    o->x = NULL;
+}
+
+static struct exchange_object *find_get(struct exchange_link *l, const struct hash *hash)
+{
+    LIST_EACH (&l->x->object_gets, n) {
+        struct exchange_object *o = CONTAINER_OF(n, struct exchange_object, node);
+
+        if (o->asked == l->link && hash_equal(&o->hash, hash))
+            return o;
+    }
+    return NULL;
+}
+
+static void whole_object(struct exchange_link *l, struct exchange_object *o)
+{
+    struct hash h = sha256_of(o->out.data, o->out.len);
+
+    if (!hash_equal(&h, &o->hash)) {
+        ask_somebody(o);
+        link_was_bad(l, "an object that does not match its digest");
+        return;
+    }
+    exchange_offer(l->x, o->out.data, o->out.len);
+    finish(o, 0);
+}
+
+void object_on_object(struct exchange_link *l, const struct msg_object *m)
+{
+    struct exchange_object *o = find_get(l, &m->object);
+
+    if (o == NULL || m->offset != o->out.len)
+        return; /* late, after we asked elsewhere */
+    if (m->total == 0) {
+        o->asked = NULL; /* it has none; the tick asks the next one */
+        return;
+    }
+    if (m->total > o->max || m->bytes.len == 0 || m->bytes.len > m->total - m->offset) {
+        o->asked = NULL;
+        link_was_bad(l, "an object of the wrong size");
+        return;
+    }
+    buf_append(&o->out, m->bytes.data, m->bytes.len);
+    if (o->out.len == m->total)
+        whole_object(l, o);
+    else
+        ask(o, l);
+}
+
+void object_link_opened(struct exchange *x)
+{
+    LIST_EACH (&x->object_gets, n) {
+        struct exchange_object *o = CONTAINER_OF(n, struct exchange_object, node);
+
+        if (o->asked == NULL)
+            ask_somebody(o);
+    }
+}
+
+void object_link_closed(struct exchange_link *l)
+{
+    LIST_EACH (&l->x->object_gets, n) {
+        struct exchange_object *o = CONTAINER_OF(n, struct exchange_object, node);
+
+        if (o->asked == l->link)
+            o->asked = NULL;
+    }
+}
+
+/* One at a time: a callback may start or cancel others, so the list is walked anew after each. */
+static bool finish_one(struct exchange *x)
+{
+    char hex[HASH_HEX];
+
+    LIST_EACH (&x->object_gets, n) {
+        struct exchange_object *o = CONTAINER_OF(n, struct exchange_object, node);
+
+        if (map_get(&x->objects, hash_hex(&o->hash, hex)) == NULL)
+            continue;
+        finish_have(o);
+        return true;
+    }
+    return false;
+}
+
+void object_tick(struct exchange *x)
+{
+    int64_t now_ms = loop_now_ms(x->o.loop);
+
+    while (finish_one(x))
+        ;
+    LIST_EACH (&x->object_gets, n) {
+        struct exchange_object *o = CONTAINER_OF(n, struct exchange_object, node);
+
+        if (o->asked == NULL || now_ms - o->asked_ms > EXCHANGE_OBJECT_MS)
+            ask_somebody(o);
+    }
+}

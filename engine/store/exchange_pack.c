@@ -1,0 +1,483 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/files.h"
+#include "store/exchange_internal.h"
+
+enum { PENDING_MAX = 256 }; /* leaves of one pack being hashed and written */
+
+struct exchange_pack *pack_find(const struct exchange *x, const struct hash *hash)
+{
+    char hex[HASH_HEX];
+
+    return map_get(&x->packs, hash_hex(hash, hex));
+}
+
+struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
+                               struct pack_index *index)
+{
+    struct exchange_pack *p = mem_alloc(sizeof(*p));
+
+    p->hash = *hash;
+    hash_hex(hash, p->hex);
+    p->index = index;
+    p->fd = p->bitmap_fd = -1;
+    p->picker = picker_new(index->nleaves, x->o.seed ^ hash->b[0]);
+    map_put(&x->packs, p->hex, p);
+    return p;
+}
+
+void pack_free(struct exchange *x, struct exchange_pack *p)
+{
+    (void)x;
+    if (p->fd >= 0)
+        close(p->fd);
+    if (p->bitmap_fd >= 0)
+        close(p->bitmap_fd);
+    picker_free(p->picker);
+    pack_index_free(p->index);
+    buf_release(&p->fresh);
+    free(p->path);
+    free(p);
+}
+
+static void tell_bitmap(struct exchange_pack *p, struct exchange_link *l)
+{
+    const struct bitmap *have = picker_have(p->picker);
+    struct msg_bitmap m = { p->hash, { have->bytes, bitmap_size(have) } };
+    struct link_pack *lp = link_pack_get(l, &p->hash);
+    struct err err = ERR_INIT;
+
+    if (lp != NULL && link_send(l->link, MSG_BITMAP, &m, &err) == 0)
+        lp->told = true;
+}
+
+static void tell_tracker(struct exchange *x, struct exchange_pack *p)
+{
+    const struct bitmap *have = picker_have(p->picker);
+
+    if (x->o.join != NULL)
+        x->o.join(x->o.ctx, &p->hash, &(struct bytes){ have->bytes, bitmap_size(have) });
+}
+
+/* Takes what we know of the link's other side into the pack's picker. */
+static void know_peer(struct exchange_pack *p, struct exchange_link *l, struct link_pack *lp,
+                      const void *bytes, size_t len)
+{
+    if (lp->peer < 0)
+        lp->peer = picker_peer_add(p->picker);
+    if (lp->peer >= 0 && !picker_peer_bitmap(p->picker, lp->peer, bytes, len)) {
+        picker_peer_remove(p->picker, lp->peer);
+        lp->peer = -1;
+        link_was_bad(l, "a malformed bitmap");
+    }
+}
+
+static bool can_ask(const struct exchange_pack *p)
+{
+    return p->fetch != NULL && !p->checking && p->pending < PENDING_MAX && !picker_done(p->picker);
+}
+
+static void ask_link(struct exchange_pack *p, struct exchange_link *l, int64_t now_ms)
+{
+    struct link_pack *lp = link_pack_find(l, &p->hash);
+    size_t first, count;
+
+    if (lp == NULL || lp->peer < 0)
+        return;
+    while (can_ask(p) && picker_asked(p->picker, lp->peer) < EXCHANGE_LINK_PIECES &&
+           picker_choose(p->picker, lp->peer, now_ms, &first, &count)) {
+        struct msg_want m = { p->hash, (uint32_t)first, (uint32_t)count };
+        struct err err = ERR_INIT;
+
+        if (link_send(l->link, MSG_WANT, &m, &err) == 0)
+            continue;
+        picker_refused(p->picker, lp->peer, first, count);
+        return;
+    }
+}
+
+static void ask_all(struct exchange *x, struct exchange_pack *p)
+{
+    int64_t now_ms = loop_now_ms(x->o.loop);
+
+    LIST_EACH (&x->links, n)
+        ask_link(p, CONTAINER_OF(n, struct exchange_link, node), now_ms);
+}
+
+void pack_on_bitmap(struct exchange_link *l, const struct msg_bitmap *m)
+{
+    struct exchange_pack *p = pack_find(l->x, &m->pack);
+    struct link_pack *lp = link_pack_get(l, &m->pack);
+    bool first;
+
+    if (lp == NULL)
+        return;
+    first = !lp->heard;
+    lp->heard = true;
+    if (p == NULL || p->checking) {
+        buf_reset(&lp->remote);
+        buf_append(&lp->remote, m->bitmap.data, m->bitmap.len);
+        return;
+    }
+    know_peer(p, l, lp, m->bitmap.data, m->bitmap.len);
+    if (first || !lp->told)
+        tell_bitmap(p, l);
+    ask_link(p, l, loop_now_ms(l->x->o.loop));
+}
+
+void pack_on_have(struct exchange_link *l, const struct msg_have *m)
+{
+    struct exchange_pack *p = pack_find(l->x, &m->pack);
+    struct link_pack *lp = link_pack_find(l, &m->pack);
+    const struct msg_index *leaves = m->leaves.items;
+
+    if (p == NULL || lp == NULL || lp->peer < 0)
+        return;
+    for (size_t i = 0; i < m->leaves.count; i++) {
+        if (picker_peer_have(p->picker, lp->peer, leaves[i].index))
+            continue;
+        link_was_bad(l, "a leaf number that its pack does not have");
+        return;
+    }
+    ask_link(p, l, loop_now_ms(l->x->o.loop));
+}
+
+void pack_on_refuse(struct exchange_link *l, const struct msg_refuse *m)
+{
+    struct exchange_pack *p = pack_find(l->x, &m->pack);
+    struct link_pack *lp = link_pack_find(l, &m->pack);
+
+    if (p == NULL || lp == NULL || lp->peer < 0)
+        return;
+    picker_refused(p->picker, lp->peer, m->first, m->count);
+    if (m->code != ERR_NOT_FOUND)
+        return; /* busy: the tick asks again */
+    picker_peer_remove(p->picker, lp->peer);
+    lp->peer = -1; /* until it says what it really has */
+}
+
+static void tell_haves(struct exchange *x, struct exchange_pack *p)
+{
+    struct msg_have m = { p->hash, { p->fresh.data, p->fresh.len / sizeof(struct msg_index) } };
+    struct err err = ERR_INIT;
+
+    if (m.leaves.count == 0)
+        return;
+    LIST_EACH (&x->links, n) {
+        struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
+        struct link_pack *lp = link_pack_find(l, &p->hash);
+
+        if (lp == NULL || !lp->heard || l->is_seed)
+            continue;
+        if (link_send(l->link, MSG_HAVE, &m, &err) < 0)
+            lp->told = false; /* its buffer is full: the tick sends the whole bitmap */
+    }
+    buf_reset(&p->fresh);
+}
+
+void pack_finish(struct exchange_pack *p, int status)
+{
+    struct exchange_fetch *f = p->fetch;
+
+    p->fetch = NULL;
+    f->p = NULL;
+    f->active = false;
+    f->done(f, status);
+}
+
+void pack_maybe_done(struct exchange *x, struct exchange_pack *p)
+{
+    if (p->fetch == NULL || p->checking || !picker_done(p->picker))
+        return;
+    tell_haves(x, p);
+    tell_tracker(x, p);
+    pack_finish(p, 0);
+}
+
+void pack_tick(struct exchange_pack *p, struct exchange *x)
+{
+    if (p->checking || p->forgotten)
+        return;
+    tell_haves(x, p);
+    LIST_EACH (&x->links, n) {
+        struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
+        struct link_pack *lp = link_pack_find(l, &p->hash);
+
+        if (lp != NULL && !lp->told && (lp->heard || x->o.join != NULL))
+            tell_bitmap(p, l);
+    }
+    if (can_ask(p))
+        ask_all(x, p);
+    pack_maybe_done(x, p);
+}
+
+/* ---- a leaf arrives: hashed and written in the pool ---- */
+
+struct arrival {
+    struct work work;
+    struct exchange *x;
+    struct exchange_pack *p;
+    char *from; /* id of the sender */
+    bool from_seed;
+    uint32_t leaf;
+    unsigned char *bytes;
+    size_t len;
+    int status;
+    struct err err;
+};
+
+static void arrival_run(struct work *w)
+{
+    struct arrival *a = CONTAINER_OF(w, struct arrival, work);
+    struct hash h = sha256_of(a->bytes, a->len);
+
+    if (!hash_equal(&h, &a->p->index->leaves[a->leaf]))
+        a->status = err_set(&a->err, ERR_CORRUPT, "leaf %u of pack %.12s does not match its digest",
+                            a->leaf, a->p->hex);
+    else
+        a->status =
+            fd_write_at(a->p->fd, a->bytes, a->len, (uint64_t)a->leaf * LEAF_BYTES, &a->err);
+}
+
+static struct exchange_link *link_by_id(struct exchange *x, const char *id)
+{
+    LIST_EACH (&x->links, n) {
+        struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
+
+        if (strcmp(link_peer_id(l->link), id) == 0)
+            return l;
+    }
+    return NULL;
+}
+
+static void remember_leaf(struct exchange_pack *p, uint32_t leaf)
+{
+    const struct bitmap *have = picker_have(p->picker);
+    struct err err = ERR_INIT;
+
+    if (fd_write_at(p->bitmap_fd, have->bytes + leaf / 8, 1, leaf / 8, &err) < 0)
+        log_warn("bitmap of pack %.12s: %s", p->hex, err.text);
+    buf_append(&p->fresh, &(struct msg_index){ leaf }, sizeof(struct msg_index));
+}
+
+static void leaf_kept(struct arrival *a)
+{
+    struct exchange_pack *p = a->p;
+    struct exchange_link *l = link_by_id(a->x, a->from);
+    struct link_pack *lp = l == NULL ? NULL : link_pack_find(l, &p->hash);
+    int peer = lp == NULL ? -1 : lp->peer;
+
+    if (!picker_got(p->picker, peer, a->leaf, loop_now_ms(a->x->o.loop)))
+        return;
+    remember_leaf(p, a->leaf);
+    if (p->fetch != NULL) {
+        p->fetch->have_bytes += a->len;
+        *(a->from_seed ? &p->fetch->seed_bytes : &p->fetch->peer_bytes) += a->len;
+    }
+    if (p->fresh.len / sizeof(struct msg_index) >= picker_piece_leaves(p->index->nleaves))
+        tell_haves(a->x, p);
+}
+
+static void leaf_bad(struct arrival *a)
+{
+    struct exchange_link *l = link_by_id(a->x, a->from);
+    struct link_pack *lp = l == NULL ? NULL : link_pack_find(l, &a->p->hash);
+
+    if (lp != NULL && lp->peer >= 0)
+        picker_refused(a->p->picker, lp->peer, a->leaf, 1);
+    if (a->status == -ERR_CORRUPT) {
+        if (l != NULL)
+            link_was_bad(l, "a leaf that does not match its digest");
+    } else if (a->p->fetch != NULL) {
+        a->p->fetch->err = a->err;
+        pack_finish(a->p, a->status);
+    }
+}
+
+static void arrival_done(struct work *w)
+{
+    struct arrival *a = CONTAINER_OF(w, struct arrival, work);
+    struct exchange_pack *p = a->p;
+
+    p->pending--;
+    if (p->forgotten) {
+        if (p->pending == 0)
+            pack_free(a->x, p);
+    } else {
+        if (a->status == 0)
+            leaf_kept(a);
+        else
+            leaf_bad(a);
+        if (can_ask(p))
+            ask_all(a->x, p);
+        pack_maybe_done(a->x, p);
+    }
+    free(a->bytes);
+    free(a->from);
+    free(a);
+}
+
+void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
+{
+    struct exchange_pack *p = pack_find(l->x, &m->pack);
+    struct link_pack *lp = link_pack_find(l, &m->pack);
+    struct arrival *a;
+
+    if (p == NULL || p->fetch == NULL || p->pending >= PENDING_MAX || lp == NULL || lp->peer < 0)
+        return; /* late */
+    if (m->index >= p->index->nleaves || m->bytes.len != pack_leaf_bytes(p->index, m->index)) {
+        link_was_bad(l, "a leaf of the wrong size");
+        return;
+    }
+    if (bitmap_get(picker_have(p->picker), m->index))
+        return; /* somebody else was faster */
+    a = mem_alloc(sizeof(*a));
+    a->work = (struct work){ .run = arrival_run, .done = arrival_done };
+    a->x = l->x;
+    a->p = p;
+    a->from = mem_strdup(link_peer_id(l->link));
+    a->from_seed = l->is_seed;
+    a->leaf = m->index;
+    a->bytes = mem_dup(m->bytes.data, m->bytes.len);
+    a->len = m->bytes.len;
+    p->pending++;
+    work_submit(l->x->o.pool, &a->work);
+}
+
+/* ---- links come and go ---- */
+
+void pack_link_opened(struct exchange_link *l)
+{
+    struct map_entry *e;
+
+    if (l->x->o.join == NULL)
+        return; /* a region node answers who asks */
+    for (size_t i = 0; (e = map_next(&l->x->packs, &i)) != NULL;) {
+        struct exchange_pack *p = e->value;
+
+        if (!p->checking)
+            tell_bitmap(p, l);
+    }
+}
+
+void pack_link_closed(struct exchange_link *l)
+{
+    for (size_t i = 0; i < l->npacks; i++) {
+        struct exchange_pack *p = pack_find(l->x, &l->packs[i].hash);
+
+        if (p != NULL && l->packs[i].peer >= 0)
+            picker_peer_remove(p->picker, l->packs[i].peer);
+        l->packs[i].peer = -1;
+        if (p != NULL && can_ask(p))
+            ask_all(l->x, p);
+    }
+}
+
+/* The pack is ready to be given and asked for: everybody who may care is told. */
+void pack_take_up(struct exchange *x, struct exchange_pack *p)
+{
+    LIST_EACH (&x->links, n) {
+        struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
+        struct link_pack *lp = link_pack_find(l, &p->hash);
+
+        if (lp != NULL && lp->heard)
+            know_peer(p, l, lp, buf_str(&lp->remote), lp->remote.len);
+        if (lp != NULL)
+            buf_release(&lp->remote);
+        if (x->o.join != NULL || (lp != NULL && lp->heard))
+            tell_bitmap(p, l);
+    }
+    tell_tracker(x, p);
+    if (can_ask(p))
+        ask_all(x, p);
+}
+
+int exchange_seed(struct exchange *x, const void *index, size_t len, const char *path,
+                  struct err *err)
+{
+    struct hash hash = sha256_of(index, len);
+    struct exchange_pack *p = pack_find(x, &hash);
+    struct pack_index *parsed;
+    int fd, rv;
+
+    if (p != NULL)
+        return 0;
+    rv = pack_index_parse(&parsed, index, len, err);
+    if (rv < 0)
+        return rv;
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        pack_index_free(parsed);
+        return err_sys(err, errno, "open %s", path);
+    }
+    exchange_offer(x, index, len);
+    p = pack_new(x, &hash, parsed);
+    p->fd = fd;
+    p->path = mem_strdup(path);
+    p->seeded_only = true;
+    for (size_t i = 0; i < parsed->nleaves; i++)
+        (void)picker_got(p->picker, -1, i, 0);
+    pack_take_up(x, p);
+    return 0;
+}
+
+void pack_drop(struct exchange *x, struct exchange_pack *p)
+{
+    LIST_EACH (&x->links, n) {
+        struct link_pack *lp =
+            link_pack_find(CONTAINER_OF(n, struct exchange_link, node), &p->hash);
+
+        if (lp == NULL)
+            continue;
+        lp->peer = -1;
+        lp->told = lp->heard = false;
+    }
+    map_remove(&x->packs, p->hex);
+    p->forgotten = true;
+    if (p->pending == 0)
+        pack_free(x, p);
+}
+
+const char *exchange_path(const struct exchange *x, const struct hash *pack)
+{
+    const struct exchange_pack *p = pack_find(x, pack);
+
+    return p != NULL && !p->checking && picker_done(p->picker) ? p->path : NULL;
+}
+
+void exchange_forget(struct exchange *x, const struct hash *pack)
+{
+    struct exchange_pack *p = pack_find(x, pack);
+
+    if (p == NULL)
+        return;
+    if (p->fetch != NULL)
+        exchange_fetch_cancel(p->fetch);
+    if (!p->seeded_only) {
+        AUTO_FREE char *bitmap_path = mem_printf("%s/%s.bitmap", x->dir, p->hex);
+
+        unlink(p->path);
+        unlink(bitmap_path);
+    }
+    if (x->o.leave != NULL)
+        x->o.leave(x->o.ctx, pack);
+    pack_drop(x, p);
+}
+
+void exchange_rejoin(struct exchange *x)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&x->packs, &i)) != NULL;) {
+        struct exchange_pack *p = e->value;
+
+        if (!p->checking)
+            tell_tracker(x, p);
+    }
+}
