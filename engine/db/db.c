@@ -2,12 +2,12 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/driver.h"
+#include "io/loop.h"
 
 enum { TRANSACTION_TRIES = 10, BACKOFF_MIN_MS = 5, BACKOFF_MAX_MS = 1000 };
 
@@ -178,8 +178,7 @@ static void wait_with_jitter(int tries)
 
     while (tries-- > 0 && most < BACKOFF_MAX_MS)
         most *= 2;
-    while (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-        ;
+    random_bytes(&random, sizeof(random));
     most = 1 + (int64_t)(random % (uint32_t)most);
     t.tv_sec = most / 1000;
     t.tv_nsec = most % 1000 * 1000000;

@@ -19,7 +19,7 @@ static int version_of(const struct embedded *file)
 {
     if (strncmp(file->path, folder, sizeof(folder) - 1) != 0)
         return 0;
-    return atoi(file->path + sizeof(folder) - 1);
+    return (int)strtol(file->path + sizeof(folder) - 1, NULL, 10);
 }
 
 static int newest(void)

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "db/db.h"
 #include "db/driver.h"
+#include "io/loop.h"
 
 /* Object identifiers of built-in types (pg_type.dat); they never change. */
 enum { OID_BOOL = 16, OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_TEXT = 25 };
@@ -188,7 +188,7 @@ struct bound {
     char numbers[DB_PARAMS_MAX][24];
 };
 
-static void bind(struct bound *b, const struct db_value *params, size_t nparams)
+static void bind_params(struct bound *b, const struct db_value *params, size_t nparams)
 {
     for (size_t i = 0; i < nparams; i++) {
         const struct db_value *v = &params[i];
@@ -293,7 +293,7 @@ static int postgres_run(struct db *d, struct db_statement *s, const struct db_va
     PGresult *result;
     int r = 0;
 
-    bind(&b, params, nparams);
+    bind_params(&b, params, nparams);
     if (s->handle == NULL)
         r = prepare(d, s, &b, nparams, err);
     if (r < 0)
@@ -376,23 +376,15 @@ static bool take_notifications(PGconn *handle)
     return any;
 }
 
-static int64_t clock_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static bool postgres_wait(struct db *d, const char *channel, int64_t max_ms)
 {
     struct postgres *p = d->conn;
-    int64_t end = clock_ms() + max_ms;
+    int64_t end = monotonic_ms() + max_ms;
 
     listen_to(p, channel);
     for (;;) {
         struct pollfd fd = { PQsocket(p->handle), POLLIN, 0 };
-        int64_t left = end - clock_ms();
+        int64_t left = end - monotonic_ms();
 
         if (take_notifications(p->handle))
             return true;

@@ -8,12 +8,14 @@
 #include "base/mem.h"
 #include "db/db.h"
 #include "db/driver.h"
+#include "io/loop.h"
 
 enum { BUSY_TIMEOUT_MS = 10000, WAIT_STEP_MS = 100, WAL_TRIES = 100 };
 
 struct sqlite {
     sqlite3 *handle;
-    int64_t seen; /* data_version when we last looked */
+    int64_t seen;   /* data_version when we last looked */
+    int64_t now_ms; /* when the running statement began: now_ms() is one instant throughout */
 };
 
 static struct sqlite *of(struct db *d)
@@ -59,12 +61,11 @@ static int fail(struct db *d, struct err *err, const char *what)
 
 static void now_ms(sqlite3_context *context, int nargs, sqlite3_value **args)
 {
-    struct timespec t;
+    const struct sqlite *s = sqlite3_user_data(context);
 
     (void)nargs;
     (void)args;
-    clock_gettime(CLOCK_REALTIME, &t);
-    sqlite3_result_int64(context, (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
+    sqlite3_result_int64(context, s->now_ms);
 }
 
 static int data_version(struct sqlite *s, int64_t *ret)
@@ -103,7 +104,7 @@ static int set_up(struct db *d, struct err *err)
     if (code != SQLITE_OK ||
         sqlite3_exec(s->handle, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON", NULL, NULL,
                      NULL) != SQLITE_OK ||
-        sqlite3_create_function(s->handle, "now_ms", 0, SQLITE_UTF8, NULL, now_ms, NULL, NULL) !=
+        sqlite3_create_function(s->handle, "now_ms", 0, SQLITE_UTF8, s, now_ms, NULL, NULL) !=
             SQLITE_OK ||
         data_version(s, &s->seen) < 0)
         return fail(d, err, "open");
@@ -151,14 +152,14 @@ static void sqlite_forget(struct db *d, struct db_statement *s)
 }
 
 /* $2 is a name to SQLite, numbered by first appearance: bind by what the name says. */
-static int bind(struct db *d, sqlite3_stmt *stmt, const struct db_value *params, size_t nparams,
-                struct err *err)
+static int bind_params(struct db *d, sqlite3_stmt *stmt, const struct db_value *params,
+                       size_t nparams, struct err *err)
 {
     int count = sqlite3_bind_parameter_count(stmt);
 
     for (int i = 1; i <= count; i++) {
         const char *name = sqlite3_bind_parameter_name(stmt, i);
-        size_t n = name == NULL ? 0 : (size_t)atoi(name + 1);
+        size_t n = name == NULL ? 0 : strtoul(name + 1, NULL, 10);
         const struct db_value *v;
         int code;
 
@@ -226,7 +227,8 @@ static int collect(struct db *d, sqlite3_stmt *stmt, struct db_rows *rows, struc
 static int sqlite_run(struct db *d, struct db_statement *s, const struct db_value *params,
                       size_t nparams, struct db_rows *rows, int64_t *changed, struct err *err)
 {
-    sqlite3 *handle = of(d)->handle;
+    struct sqlite *lite = of(d);
+    sqlite3 *handle = lite->handle;
     sqlite3_stmt *stmt = s->handle;
     int64_t before = sqlite3_total_changes64(handle);
     int r;
@@ -237,7 +239,8 @@ static int sqlite_run(struct db *d, struct db_statement *s, const struct db_valu
             return fail(d, err, s->sql);
         s->handle = stmt;
     }
-    r = bind(d, stmt, params, nparams, err);
+    lite->now_ms = wall_ms();
+    r = bind_params(d, stmt, params, nparams, err);
     if (r == 0)
         r = collect(d, stmt, rows, err);
     if (sqlite3_reset(stmt) != SQLITE_OK && r == 0)
@@ -249,6 +252,7 @@ static int sqlite_run(struct db *d, struct db_statement *s, const struct db_valu
 
 static int sqlite_script(struct db *d, const char *sql, struct err *err)
 {
+    of(d)->now_ms = wall_ms();
     if (sqlite3_exec(of(d)->handle, sql, NULL, NULL, NULL) != SQLITE_OK)
         return fail(d, err, strlen(sql) < 80 ? sql : "script");
     return 0;

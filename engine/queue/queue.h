@@ -27,6 +27,9 @@ enum {
     QUEUE_LOG_CHUNK_MAX_BYTES = 64 * 1024,
 };
 
+/* Of db_notify() and db_wait(): a job was queued or has changed its state. */
+#define QUEUE_CHANNEL "slipway_job"
+
 enum job_status { JOB_NONE = 0, JOB_QUEUED, JOB_RUNNING, JOB_SUCCEEDED, JOB_FAILED, JOB_CANCELLED };
 const char *job_status_name(enum job_status s);
 
@@ -73,11 +76,12 @@ MUST_CHECK int queue_finish(struct db *d, int64_t id, int64_t attempt, enum job_
 /* Gives a claimed job back without spending the attempt (the worker is stopping). */
 MUST_CHECK int queue_release(struct db *d, int64_t id, int64_t attempt, struct err *err);
 
-/* A queued job is cancelled at once, a running one at its next beat. */
+/* A queued job is cancelled at once, a running one at its next beat; a finished one stays as it is.
+ * -ERR_NOT_FOUND. */
 MUST_CHECK int queue_cancel(struct db *d, int64_t id, const char *reason, struct err *err);
 
-/* The monitor's act: takes back or fails the jobs of silent workers and those past their deadline.
- */
+/* The monitor's act: takes back or ends the jobs of silent workers and those past their deadline.
+ * *ret_failed counts the cancelled ones too. lost_ms: QUEUE_LOST_MS. */
 MUST_CHECK int queue_reap(struct db *d, int64_t lost_ms, int64_t *ret_requeued, int64_t *ret_failed,
                           struct err *err);
 
