@@ -51,6 +51,39 @@ size_t manifest_segment_bytes(const struct manifest *m, size_t i)
     return left < SEGMENT_BYTES ? (size_t)left : SEGMENT_BYTES;
 }
 
+size_t manifest_first_file(const struct manifest *m, size_t i)
+{
+    uint64_t start = (uint64_t)i * SEGMENT_BYTES;
+    size_t low = 0, high = m->nentries;
+
+    /* Where entries end ascends too. */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (m->entries[middle].offset + m->entries[middle].size <= start)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool manifest_span(const struct manifest *m, size_t i, size_t k, struct span *ret)
+{
+    const struct entry *e = &m->entries[k];
+    uint64_t start = (uint64_t)i * SEGMENT_BYTES;
+    uint64_t end = start + manifest_segment_bytes(m, i);
+    uint64_t from = e->offset > start ? e->offset : start;
+    uint64_t to = e->offset + e->size < end ? e->offset + e->size : end;
+
+    if (e->kind != ENTRY_FILE || from >= to)
+        return false;
+    ret->in_segment = (size_t)(from - start);
+    ret->in_file = from - e->offset;
+    ret->len = (size_t)(to - from);
+    return true;
+}
+
 /* What a path and a link's target have in common. */
 static int check_text(const char *what, const char *text, struct err *err)
 {
@@ -220,7 +253,6 @@ static int take_file(struct manifest *m, struct entry *e, struct input *in, stru
     memcpy(e->hash.b, digest, HASH_BYTES);
     if (e->size > UINT64_MAX - m->stream_bytes)
         return err_set(err, ERR_INVALID, "%s: sizes overflow", e->path);
-    e->offset = m->stream_bytes;
     m->stream_bytes += e->size;
     if (e->size > 0)
         return 0;
@@ -246,6 +278,7 @@ static int take_entry(struct manifest *m, struct input *in, struct err *err)
         return r;
     m->nentries++;
     e->kind = (enum entry_kind)kind;
+    e->offset = m->stream_bytes;
     e->mode = (unsigned)mode;
     r = manifest_check_path(e->path, err);
     if (r < 0)

@@ -19,6 +19,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/sha256.h"
@@ -38,7 +39,7 @@ struct entry {
     char *path;
     char *target;     /* of a link */
     uint64_t size;    /* of a file */
-    uint64_t offset;  /* of a file: where it starts in the stream; computed, not stored */
+    uint64_t offset;  /* where it starts (or would) in the stream; computed, not stored */
     struct hash hash; /* of a file */
 };
 
@@ -56,6 +57,19 @@ void manifest_free(struct manifest *m);
 
 /* Length of segment i. */
 size_t manifest_segment_bytes(const struct manifest *m, size_t i);
+
+/* Where entry and segment overlap. */
+struct span {
+    size_t in_segment; /* offset in the segment */
+    uint64_t in_file;  /* offset in the file */
+    size_t len;
+};
+
+/* The first entry that may have bytes in segment i; those that follow it, up to the first whose
+ * offset lies behind the segment, are to be asked manifest_span(). */
+size_t manifest_first_file(const struct manifest *m, size_t i);
+/* False if entry k has no byte in segment i. */
+bool manifest_span(const struct manifest *m, size_t i, size_t k, struct span *ret);
 
 /* May this path, or link target as seen from path, stand in a manifest? */
 MUST_CHECK int manifest_check_path(const char *path, struct err *err);

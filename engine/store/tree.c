@@ -1,0 +1,406 @@
+#include "store/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+struct tree {
+    struct manifest m;
+    size_t cap;
+    int dir_fd; /* entries' paths are relative to it */
+    char *path; /* for errors */
+};
+
+int tree_open_beneath(int *ret_fd, int dir_fd, const char *path, int flags, mode_t mode,
+                      struct err *err)
+{
+    char component[PATH_MAX_BYTES + 1];
+    const char *at = path;
+    int dir = dir_fd;
+
+    for (;;) {
+        size_t len = strcspn(at, "/");
+        bool last = at[len] == '\0';
+        int fd;
+
+        if (len > PATH_MAX_BYTES)
+            return err_set(err, ERR_LIMIT, "%.64s...: too long", path);
+        memcpy(component, at, len);
+        component[len] = '\0';
+        fd = openat(dir, component, O_CLOEXEC | O_NOFOLLOW | (last ? flags : O_PATH | O_DIRECTORY),
+                    mode);
+        if (dir != dir_fd) {
+            int saved = errno;
+
+            close(dir);
+            errno = saved;
+        }
+        if (fd < 0)
+            return err_sys(err, errno, "open %s", path);
+        if (last) {
+            *ret_fd = fd;
+            return 0;
+        }
+        dir = fd;
+        at += len + 1;
+    }
+}
+
+static int refuse(struct err *err, const struct tree *t, const char *path, const char *why)
+{
+    return err_set(err, ERR_INVALID, "%s/%s: %s", t->path, path, why);
+}
+
+static int check_file(const struct tree *t, const char *path, const struct stat *st,
+                      struct err *err)
+{
+    if ((st->st_mode & (S_ISUID | S_ISGID)) != 0)
+        return refuse(err, t, path,
+                      "is set-uid or set-gid, which an artifact cannot be: chmod ug-s it");
+    return 0;
+}
+
+static int read_link(const struct tree *t, int dir, const char *name, const char *path, char **ret,
+                     struct err *err)
+{
+    char target[PATH_MAX_BYTES + 2];
+    ssize_t len = readlinkat(dir, name, target, sizeof(target) - 1);
+
+    if (len < 0)
+        return err_sys(err, errno, "read link %s/%s", t->path, path);
+    target[len] = '\0';
+    if (manifest_check_link(path, target, err) < 0)
+        return err_wrap(err, "%s: make it relative and inside the tree, or a copy", t->path);
+    *ret = mem_strdup(target);
+    return 0;
+}
+
+static const char *kind_words(mode_t mode)
+{
+    if (S_ISSOCK(mode))
+        return "is a socket: remove it from the output";
+    if (S_ISFIFO(mode))
+        return "is a fifo: remove it from the output";
+    return "is a device: remove it from the output";
+}
+
+/* Adds dir's entry `name`, whose path in the tree is `path`. */
+static int add(struct tree *t, int dir, const char *name, const char *path, struct err *err)
+{
+    struct manifest *m = &t->m;
+    struct entry e = { 0 };
+    struct stat st;
+    int r = 0;
+
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(err, errno, "stat %s/%s", t->path, path);
+    if (manifest_check_path(path, err) < 0)
+        return err_wrap(err, "%s: rename or remove it", t->path);
+    if (m->nentries == MANIFEST_ENTRIES_MAX)
+        return err_set(err, ERR_LIMIT, "%s: more than %d entries", t->path, MANIFEST_ENTRIES_MAX);
+    e.mode = st.st_mode & 0777;
+    if (S_ISREG(st.st_mode)) {
+        e.kind = ENTRY_FILE;
+        e.mode |= 0400;
+        e.size = (uint64_t)st.st_size;
+        r = check_file(t, path, &st, err);
+    } else if (S_ISDIR(st.st_mode)) {
+        e.kind = ENTRY_DIR;
+        e.mode |= 0700;
+    } else if (S_ISLNK(st.st_mode)) {
+        e.kind = ENTRY_LINK;
+        e.mode = 0777;
+        r = read_link(t, dir, name, path, &e.target, err);
+    } else {
+        r = refuse(err, t, path, kind_words(st.st_mode));
+    }
+    if (r < 0)
+        return r;
+    e.path = mem_strdup(path);
+    VEC_GROW(m->entries, m->nentries, t->cap);
+    m->entries[m->nentries++] = e;
+    return 0;
+}
+
+/* Adds what is in the directory `path` ("" is the root). */
+static int add_children(struct tree *t, const char *path, struct err *err)
+{
+    DIR *d = NULL;
+    struct dirent *e;
+    int fd = -1;
+    int r;
+
+    r = tree_open_beneath(&fd, t->dir_fd, path[0] == '\0' ? "." : path, O_RDONLY | O_DIRECTORY, 0,
+                          err);
+    if (r < 0)
+        return err_wrap(err, "%s", t->path);
+    d = fdopendir(fd);
+    if (d == NULL) {
+        r = err_sys(err, errno, "list %s/%s", t->path, path);
+        close(fd);
+        return r;
+    }
+    while (r == 0 && (errno = 0, e = readdir(d)) != NULL) {
+        AUTO_BUF child = BUF_INIT;
+
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        buf_printf(&child, "%s%s%s", path, path[0] == '\0' ? "" : "/", e->d_name);
+        r = add(t, fd, e->d_name, child.data, err);
+    }
+    if (r == 0 && errno != 0)
+        r = err_sys(err, errno, "list %s/%s", t->path, path);
+    closedir(d);
+    return r;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct entry *)a)->path, ((const struct entry *)b)->path);
+}
+
+static int place_files(struct tree *t, struct err *err)
+{
+    struct manifest *m = &t->m;
+
+    if (m->nentries > 0)
+        qsort(m->entries, m->nentries, sizeof(*m->entries), by_path);
+    for (size_t i = 0; i < m->nentries; i++) {
+        m->entries[i].offset = m->stream_bytes;
+        if (m->entries[i].size > INT64_MAX - m->stream_bytes)
+            return err_set(err, ERR_LIMIT, "%s: too large", t->path);
+        m->stream_bytes += m->entries[i].size;
+    }
+    m->nsegments =
+        (size_t)(m->stream_bytes / SEGMENT_BYTES + (m->stream_bytes % SEGMENT_BYTES > 0));
+    m->segments = mem_calloc(m->nsegments, sizeof(*m->segments));
+    return 0;
+}
+
+/* Every directory that add() appends is visited in turn: no recursion, one open directory. */
+static int walk(struct tree *t, struct err *err)
+{
+    int r = add_children(t, "", err);
+
+    for (size_t i = 0; r == 0 && i < t->m.nentries; i++) {
+        AUTO_BUF path = BUF_INIT; /* entries may move while they are added to */
+
+        if (t->m.entries[i].kind != ENTRY_DIR)
+            continue;
+        buf_str_append(&path, t->m.entries[i].path);
+        r = add_children(t, path.data, err);
+    }
+    return r;
+}
+
+/* Sets t->dir_fd and t->path: the directory itself, or the one that holds the single file. */
+static int open_root(struct tree *t, const char *path, char **ret_file, struct err *err)
+{
+    char *real = realpath(path, NULL);
+    struct stat st;
+    char *slash;
+
+    if (real == NULL || stat(real, &st) < 0) {
+        int r = err_sys(err, errno, "%s", path);
+
+        free(real);
+        return r;
+    }
+    t->path = real;
+    if (!S_ISDIR(st.st_mode)) {
+        slash = strrchr(real, '/');
+        *ret_file = mem_strdup(slash + 1);
+        *(slash == real ? slash + 1 : slash) = '\0';
+    }
+    t->dir_fd = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return t->dir_fd < 0 ? err_sys(err, errno, "open %s", real) : 0;
+}
+
+int tree_open(struct tree **ret, const char *path, struct err *err)
+{
+    struct tree *t = mem_alloc(sizeof(*t));
+    AUTO_FREE char *file = NULL;
+    int r;
+
+    t->dir_fd = -1;
+    r = open_root(t, path, &file, err);
+    if (r == 0)
+        r = file == NULL ? walk(t, err) : add(t, t->dir_fd, file, file, err);
+    if (r == 0)
+        r = place_files(t, err);
+    if (r < 0) {
+        tree_close(t);
+        return r;
+    }
+    *ret = t;
+    return 0;
+}
+
+void tree_close(struct tree *t)
+{
+    if (t == NULL)
+        return;
+    for (size_t i = 0; i < t->m.nentries; i++) {
+        free(t->m.entries[i].path);
+        free(t->m.entries[i].target);
+    }
+    free(t->m.entries);
+    free(t->m.segments);
+    if (t->dir_fd >= 0)
+        close(t->dir_fd);
+    free(t->path);
+    free(t);
+}
+
+const struct manifest *tree_manifest(const struct tree *t)
+{
+    return &t->m;
+}
+
+/* One pass over the stream: fills the segment buffer, hands it on when it is full. */
+struct reading {
+    struct tree *t;
+    struct sha256 *file;
+    unsigned char *data;
+    size_t len; /* in data */
+    size_t segment;
+    int (*fn)(void *ctx, size_t i, const void *data, size_t len, struct err *err);
+    void *ctx;
+};
+
+static int end_segment(struct reading *r, struct err *err)
+{
+    size_t i = r->segment++;
+    size_t len = r->len;
+
+    r->t->m.segments[i] = sha256_of(r->data, len);
+    r->len = 0;
+    return r->fn == NULL ? 0 : r->fn(r->ctx, i, r->data, len, err);
+}
+
+static int changed(const struct tree *t, const struct entry *e, struct err *err)
+{
+    return err_set(err, ERR_CONFLICT, "%s/%s: changed while it was read", t->path, e->path);
+}
+
+static int read_bytes(struct reading *r, struct entry *e, int fd, struct err *err)
+{
+    uint64_t left = e->size;
+    char more;
+
+    while (left > 0) {
+        size_t room = SEGMENT_BYTES - r->len;
+        ssize_t n = read(fd, r->data + r->len, left < room ? (size_t)left : room);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, errno, "read %s/%s", r->t->path, e->path);
+        if (n == 0)
+            return changed(r->t, e, err);
+        sha256_add(r->file, r->data + r->len, (size_t)n);
+        r->len += (size_t)n;
+        left -= (uint64_t)n;
+        if (r->len == SEGMENT_BYTES) {
+            int status = end_segment(r, err);
+
+            if (status < 0)
+                return status;
+        }
+    }
+    e->hash = sha256_done(r->file);
+    return read(fd, &more, 1) == 0 ? 0 : changed(r->t, e, err);
+}
+
+static int read_file(struct reading *r, struct entry *e, struct err *err)
+{
+    int fd = -1;
+    int status;
+
+    if (tree_open_beneath(&fd, r->t->dir_fd, e->path, O_RDONLY | O_NONBLOCK, 0, err) < 0)
+        return err_wrap(err, "%s", r->t->path);
+    status = read_bytes(r, e, fd, err);
+    close(fd);
+    return status;
+}
+
+int tree_read(struct tree *t,
+              int (*segment)(void *ctx, size_t i, const void *data, size_t len, struct err *err),
+              void *ctx, struct err *err)
+{
+    struct reading r = { .t = t, .fn = segment, .ctx = ctx };
+    int status = 0;
+
+    r.file = sha256_new();
+    r.data = mem_alloc(SEGMENT_BYTES);
+    for (size_t i = 0; status == 0 && i < t->m.nentries; i++) {
+        if (t->m.entries[i].kind == ENTRY_FILE)
+            status = read_file(&r, &t->m.entries[i], err);
+    }
+    if (status == 0 && r.len > 0)
+        status = end_segment(&r, err);
+    sha256_free(r.file);
+    free(r.data);
+    return status;
+}
+
+static int read_part(int dir_fd, const struct entry *e, uint64_t offset, size_t len,
+                     unsigned char *out, struct err *err)
+{
+    size_t done = 0;
+    int fd = -1;
+    int r = tree_open_beneath(&fd, dir_fd, e->path, O_RDONLY | O_NONBLOCK, 0, err);
+
+    if (r < 0)
+        return r;
+    while (done < len) {
+        ssize_t n = pread(fd, out + done, len - done, (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            r = n < 0 ? err_sys(err, errno, "read %s", e->path)
+                      : err_set(err, ERR_CORRUPT, "%s: shorter than it should be", e->path);
+            break;
+        }
+        done += (size_t)n;
+    }
+    close(fd);
+    return r;
+}
+
+int tree_read_segment(const char *dir, const struct manifest *m, size_t i, unsigned char *out,
+                      struct err *err)
+{
+    uint64_t start = (uint64_t)i * SEGMENT_BYTES;
+    size_t len = manifest_segment_bytes(m, i);
+    struct hash h;
+    int r = 0;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_sys(err, errno, "open %s", dir);
+    for (size_t k = manifest_first_file(m, i); r == 0 && k < m->nentries; k++) {
+        const struct entry *e = &m->entries[k];
+        struct span s;
+
+        if (e->offset >= start + len)
+            break;
+        if (manifest_span(m, i, k, &s))
+            r = read_part(fd, e, s.in_file, s.len, out + s.in_segment, err);
+    }
+    close(fd);
+    if (r < 0)
+        return err_wrap(err, "%s", dir);
+    h = sha256_of(out, len);
+    if (!hash_equal(&h, &m->segments[i]))
+        return err_set(err, ERR_CORRUPT, "%s: segment %zu: its SHA-256 is not the manifest's", dir,
+                       i);
+    return 0;
+}
