@@ -36,7 +36,8 @@ enum {
 struct bundle;
 
 /* Reads path and, recursively, every file that a literal require names: "slipway" is the built-in
- * library, "a.b" is a/b.lua beside the policy. */
+ * library, "a.b" is a/b.lua beside the policy. -ERR_NOT_FOUND if there is no file at path; -ERR_POLICY
+ * for all else. */
 MUST_CHECK int bundle_load(struct bundle **ret, const char *path, struct err *err);
 
 /* {"main":NAME,"files":{NAME:TEXT,…}} as sent over HTTP and kept in SQL; checks names and limits.
