@@ -21,6 +21,7 @@ enum {
     ENVIRON_MAX = 8 << 20,
     KILL_ROUNDS = 200, /* of at most KILL_WAIT_MS: a process stuck in the kernel must not hold us */
     KILL_WAIT_MS = 50,
+    EXEC_LOOKS = 20, /* 1 ms apart */
     OUTPUT_CHUNK = 32 * 1024,
 };
 
@@ -30,14 +31,32 @@ void proc_kill_group(pid_t pid, int signo)
         (void)kill(-pid, signo);
 }
 
+/* The environment of a process that is just executing another program reads as empty for a moment;
+ * that of a kernel thread, which has no program, always does. */
+static bool read_environ(struct buf *env, pid_t pid)
+{
+    char environ_path[64], exe_path[64], exe[8];
+
+    snprintf(environ_path, sizeof(environ_path), "/proc/%d/environ", (int)pid);
+    snprintf(exe_path, sizeof(exe_path), "/proc/%d/exe", (int)pid);
+    for (int i = 0; i < EXEC_LOOKS; i++) {
+        if (file_read(env, environ_path, ENVIRON_MAX, NULL) < 0)
+            return false;
+        if (env->len > 0)
+            return true;
+        if (readlink(exe_path, exe, sizeof(exe)) < 0)
+            return false;
+        (void)poll(NULL, 0, 1);
+    }
+    return false;
+}
+
 static bool has_tag(pid_t pid, const char *tag)
 {
     AUTO_BUF env = BUF_INIT;
-    char path[64];
     size_t len = strlen(tag);
 
-    snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
-    if (file_read(&env, path, ENVIRON_MAX, NULL) < 0)
+    if (!read_environ(&env, pid))
         return false;
     for (size_t at = 0; at < env.len;) {
         size_t n = strlen(env.data + at);
