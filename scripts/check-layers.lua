@@ -3,7 +3,8 @@
 -- 1. A folder of engine/ includes itself and the folders before it, in the order that the Makefile
 --    gives (SHARED, then HOUSE). agent/ includes itself and SHARED.
 -- 2. A library has one home: only that folder sees its header.
--- 3. Sockets, clocks and files belong to io/. The pure folders do not even include their headers.
+-- 3. Sockets and clocks belong to io/, files to io/ and store/. The pure folders do not even include
+--    their headers.
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/?.lua;" .. package.path
 local csource = require "csource"
@@ -36,8 +37,8 @@ local function set(names)
     return out
 end
 local IO_CALLS = set [[
-    socket connect accept accept4 bind listen clock_gettime gettimeofday time
-    open openat creat fopen opendir ]]
+    socket connect accept accept4 bind listen clock_gettime gettimeofday time ]]
+local FILE_CALLS = set "open openat creat fopen opendir"
 local IMPURE_CALLS = set [[
     rand srand random srandom drand48 getrandom getentropy RAND_bytes fork execv execve execvp ]]
 
@@ -106,17 +107,23 @@ local function check_file(path)
             check_include(path, number, folder, header)
         end
     end
-    if folder == "io" then
-        return
-    end
     local code = csource.code(text)
-    for number, name in csource.calls(code, IO_CALLS) do
-        problem(path, number, "%s(): sockets, clocks and files are for engine/io/ only", name)
+    local function forbid(names, why)
+        for number, name in csource.calls(code, names) do
+            -- not a function of that name of the file's own
+            if not code:match("\nstatic [^\n;=]*%f[%w_]" .. name .. "%(") then
+                problem(path, number, "%s(): %s", name, why)
+            end
+        end
+    end
+    if folder ~= "io" then
+        forbid(IO_CALLS, "sockets and clocks are for engine/io/ only")
+    end
+    if folder ~= "io" and folder ~= "store" then
+        forbid(FILE_CALLS, "files are for engine/io/ and engine/store/ only")
     end
     if PURE[folder] then
-        for number, name in csource.calls(code, IMPURE_CALLS) do
-            problem(path, number, "%s(): engine/%s/ is pure", name, folder)
-        end
+        forbid(IMPURE_CALLS, ("engine/%s/ is pure"):format(folder))
     end
 end
 

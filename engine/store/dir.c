@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "io/files.h"
+#include "io/loop.h"
 
 enum { TMP_KEEP_S = 24 * 3600, OBJECT_MODE = 0444 };
 
@@ -321,7 +321,7 @@ static int dir_list(struct store *s, enum object_kind kind, list_fn fn, void *ct
 /* What a killed writer left behind. Only the old: another process may be writing just now. */
 static void clean_tmp(const char *tmp)
 {
-    time_t now = time(NULL);
+    int64_t now = wall_ms() / 1000;
     DIR *d = opendir(tmp);
     struct dirent *e;
 
