@@ -1,0 +1,19 @@
+/* cli.h - the verbs of `engine`, one file each; each returns its exit code. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+int cli_run(int argc, char **argv);
+int cli_status(int argc, char **argv);
+int cli_logs(int argc, char **argv);
+int cli_events(int argc, char **argv);
+int cli_queue(int argc, char **argv);
+int cli_regions(int argc, char **argv);
+int cli_act(int argc, char **argv); /* abort, pause, resume, promote, rollback, skip-bake */
+int cli_policy(int argc, char **argv);
+int cli_keys(int argc, char **argv);
+int cli_serve(int argc, char **argv);
+int cli_worker(int argc, char **argv);
+int cli_region(int argc, char **argv);
+int cli_policy_host(int argc, char **argv);
+
+#endif

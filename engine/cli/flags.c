@@ -1,0 +1,278 @@
+#include "cli/flags.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+struct global_texts {
+    const char *output, *progress, *state, *engine;
+    bool no_input, help;
+};
+
+int exit_of_err(const struct err *err)
+{
+    switch (err->code) {
+    case ERR_NONE:
+        return EXIT_OK;
+    case ERR_INVALID:
+    case ERR_NOT_FOUND:
+    case ERR_EXISTS:
+    case ERR_CONFLICT:
+    case ERR_LIMIT:
+        return EXIT_USAGE;
+    case ERR_POLICY:
+        return EXIT_POLICY;
+    case ERR_BUILD:
+        return EXIT_BUILD_FAILED;
+    case ERR_UNREACHABLE:
+    case ERR_DENIED:
+        return EXIT_UNREACHABLE;
+    case ERR_TIMEOUT:
+        return EXIT_TIMED_OUT;
+    case ERR_IO:
+    case ERR_NO_SPACE:
+    case ERR_CORRUPT:
+    case ERR_AGAIN:
+    case ERR_FENCED:
+    case ERR_CANCELLED:
+    case ERR_INTERNAL:
+        break;
+    }
+    return EXIT_INTERNAL;
+}
+
+static bool parse_duration(const char *text, int64_t *ret_ms)
+{
+    static const struct {
+        const char *unit;
+        int64_t ms;
+    } units[] = { { "ms", 1 }, { "s", 1000 }, { "", 1000 }, { "m", 60000 }, { "h", 3600000 } };
+    char *end;
+    long long n = strtoll(text, &end, 10);
+
+    if (end == text || n < 0 || n > 31536000)
+        return false;
+    for (size_t i = 0; i < COUNT_OF(units); i++) {
+        if (strcmp(end, units[i].unit) != 0)
+            continue;
+        *ret_ms = n * units[i].ms;
+        return true;
+    }
+    return false;
+}
+
+static bool parse_int(const char *text, int64_t *ret)
+{
+    char *end;
+    long long n = strtoll(text, &end, 10);
+
+    *ret = n;
+    return end != text && *end == '\0';
+}
+
+static void take_text(struct texts *list, const char *text)
+{
+    VEC_GROW(list->items, list->count, list->cap);
+    list->items[list->count++] = text;
+}
+
+static bool take_value(const struct flag *f, const char *text)
+{
+    switch (f->kind) {
+    case FLAG_TEXT:
+        *(const char **)f->dest = text;
+        return true;
+    case FLAG_INT:
+        return parse_int(text, f->dest);
+    case FLAG_DURATION:
+        return parse_duration(text, f->dest);
+    case FLAG_LIST:
+        take_text(f->dest, text);
+        return true;
+    case FLAG_NONE:
+    case FLAG_BOOL:
+        break;
+    }
+    return false;
+}
+
+static void print_flag(const struct flag *f)
+{
+    char left[64];
+
+    snprintf(left, sizeof(left), "%s%s%s%s", f->name[1] == '\0' ? "-" : "--", f->name,
+             f->value == NULL ? "" : " ", f->value == NULL ? "" : f->value);
+    printf("  %-26s %s\n", left, f->help);
+}
+
+static void print_help(const struct verb *v, const struct flag *globals, int nglobals)
+{
+    printf("usage: engine %s\n\n%s\n", v->usage, v->about);
+    if (v->nflags > 0)
+        printf("\noptions:\n");
+    for (int i = 0; i < v->nflags; i++)
+        print_flag(&v->flags[i]);
+    printf("\nglobal options:\n");
+    for (int i = 0; i < nglobals; i++)
+        print_flag(&globals[i]);
+}
+
+static const struct flag *find_flag(const struct flag *flags, int count, const char *name,
+                                    size_t len)
+{
+    for (int i = 0; i < count; i++)
+        if (strlen(flags[i].name) == len && memcmp(flags[i].name, name, len) == 0)
+            return &flags[i];
+    return NULL;
+}
+
+static int usage_error(const struct verb *v, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+static int usage_error(const struct verb *v, const char *fmt, ...)
+{
+    va_list args;
+
+    fprintf(stderr, "engine: ");
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fprintf(stderr, "\nusage: engine %s\n", v->usage);
+    return 1;
+}
+
+/* argv[*i] starts with a dash: takes the option and its value. */
+static int take_option(const struct verb *v, const struct flag *globals, int nglobals, int argc,
+                       char **argv, int *i)
+{
+    const char *name = argv[*i] + (argv[*i][1] == '-' ? 2 : 1);
+    const char *equals = strchr(name, '=');
+    size_t len = equals == NULL ? strlen(name) : (size_t)(equals - name);
+    const struct flag *f = find_flag(v->flags, v->nflags, name, len);
+    const char *value = equals == NULL ? NULL : equals + 1;
+
+    if (f == NULL)
+        f = find_flag(globals, nglobals, name, len);
+    if (f == NULL)
+        return usage_error(v, "there is no option '%s'", argv[*i]);
+    if (f->kind == FLAG_BOOL) {
+        *(bool *)f->dest = true;
+        return 0;
+    }
+    if (value == NULL && *i + 1 < argc)
+        value = argv[++*i];
+    if (value == NULL || !take_value(f, value))
+        return usage_error(v, "%s needs %s, not '%s'", argv[*i], f->value,
+                           value == NULL ? "" : value);
+    return 0;
+}
+
+static int resolve_progress(struct globals *g, const char *text)
+{
+    static const char *const names[] = { "auto", "tty", "plain", "json", "quiet" };
+    const char *term = getenv("TERM");
+
+    if (text == NULL)
+        text = getenv("ENGINE_PROGRESS");
+    if (text == NULL)
+        text = "auto";
+    for (int i = 0; i < (int)COUNT_OF(names); i++) {
+        if (strcmp(text, names[i]) != 0)
+            continue;
+        g->progress = (enum progress_mode)i;
+        if (i == 0) {
+            bool tty = isatty(2) && term != NULL && strcmp(term, "dumb") != 0;
+
+            g->progress = tty && getenv("CI") == NULL ? PROGRESS_TTY : PROGRESS_PLAIN;
+        }
+        return 0;
+    }
+    return -1;
+}
+
+static int resolve_globals(const struct verb *v, struct globals *g, const struct global_texts *t)
+{
+    const char *no_color = getenv("NO_COLOR");
+
+    *g = (struct globals){ .no_input = t->no_input, .engine = t->engine };
+    g->state_dir = t->state == NULL ? ".slipway" : t->state;
+    if (g->engine == NULL)
+        g->engine = getenv("ENGINE_URL");
+    if (g->engine != NULL && *g->engine == '\0')
+        g->engine = NULL;
+    if (t->output != NULL && strcmp(t->output, "json") == 0)
+        g->json = true;
+    else if (t->output != NULL && strcmp(t->output, "text") != 0)
+        return usage_error(v, "-o is text or json, not '%s'", t->output);
+    if (resolve_progress(g, t->progress) < 0)
+        return usage_error(v, "--progress is auto, tty, plain, json or quiet, not '%s'",
+                           t->progress == NULL ? getenv("ENGINE_PROGRESS") : t->progress);
+    g->color = g->progress == PROGRESS_TTY && (no_color == NULL || *no_color == '\0');
+    return 0;
+}
+
+static int check_operands(const struct verb *v, int count, char **argv)
+{
+    if (count < v->min_operands)
+        return usage_error(v, "something is missing");
+    if (count > v->max_operands)
+        return usage_error(v, "what is '%s' for?", argv[v->max_operands]);
+    return 0;
+}
+
+int flags_parse(const struct verb *v, struct globals *g, int argc, char **argv, int *ret_operands,
+                int *ret_exit)
+{
+    struct global_texts t = { 0 };
+    const struct flag globals[] = {
+        { "o", FLAG_TEXT, &t.output, "text|json", "what stdout is to be" },
+        { "progress", FLAG_TEXT, &t.progress, "MODE", "auto, tty, plain, json or quiet (stderr)" },
+        { "no-input", FLAG_BOOL, &t.no_input, NULL, "never wait for a person" },
+        { "state", FLAG_TEXT, &t.state, "DIR", "state of the local system (.slipway)" },
+        { "engine", FLAG_TEXT, &t.engine, "URL", "a running control plane (or ENGINE_URL)" },
+        { "help", FLAG_BOOL, &t.help, NULL, "this" },
+        { "h", FLAG_BOOL, &t.help, NULL, "this" },
+    };
+    int count = 0, i;
+
+    *ret_exit = EXIT_USAGE;
+    for (i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--") == 0)
+            break;
+        if (argv[i][0] != '-' || argv[i][1] == '\0')
+            argv[count++] = argv[i];
+        else if (take_option(v, globals, COUNT_OF(globals), argc, argv, &i) != 0)
+            return 1;
+    }
+    for (i++; i < argc; i++)
+        argv[count++] = argv[i];
+    if (t.help) {
+        print_help(v, globals, COUNT_OF(globals) - 1);
+        *ret_exit = EXIT_OK;
+        return 1;
+    }
+    *ret_operands = count;
+    return resolve_globals(v, g, &t) != 0 || check_operands(v, count, argv) != 0;
+}
+
+int fail(const struct globals *g, const struct err *err)
+{
+    int code = exit_of_err(err);
+
+    fprintf(stderr, "engine: %s\n", err->text);
+    if (g->json) {
+        json_t *o = json_pack("{s:i,s:{s:s,s:s},s:i}", "v", 1, "error", "code", err_name(err->code),
+                              "text", err->text, "exit", code);
+
+        if (o != NULL) {
+            json_dumpf(o, stdout, JSON_COMPACT);
+            putchar('\n');
+            json_decref(o);
+        }
+    }
+    return code;
+}

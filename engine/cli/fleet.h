@@ -1,0 +1,38 @@
+/* fleet.h - the whole system on this machine: control plane, worker, regions and agents as real processes.
+ *
+ * Every child inherits the read end of a pipe and exits on its EOF, so a killed parent leaves nothing
+ * behind. A child that dies is started again (with a growing pause), on the same port. Logs go to
+ * STATE/logs/NAME.log; STATE/fleet.json names every child with its pid; STATE/engine.json is how other
+ * verbs find the API. One fleet at a time per state directory (STATE/lock).
+ *
+ *     fleet_start(&f, &options, &err);      the control plane answers when this returns
+ *     while (...) fleet_tend(f);            starts what is missing, restarts what died
+ *     fleet_stop(f); */
+#ifndef CLI_FLEET_H
+#define CLI_FLEET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum { FLEET_REGIONS_MAX = 26, FLEET_AGENTS_MAX = 64 /* a region */ };
+
+struct fleet_options {
+    const char *state_dir;
+    const char *db;      /* URL, or NULL: SQLite in the state directory */
+    int regions, agents; /* agents a region; 0 regions: the control plane alone */
+};
+
+struct fleet;
+
+MUST_CHECK int fleet_start(struct fleet **ret, const struct fleet_options *o, struct err *err);
+/* Call it often (5 times a second or more). Never blocks. */
+void fleet_tend(struct fleet *f);
+const char *fleet_url(const struct fleet *f);
+const char *fleet_token(const struct fleet *f);
+int fleet_restarts(const struct fleet *f);
+/* Asks every child to stop, waits at most 15 s, kills what is left. */
+void fleet_stop(struct fleet *f);
+
+#endif

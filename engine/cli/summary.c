@@ -1,0 +1,131 @@
+#include "cli/summary.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "cli/frame.h"
+#include "cli/progress.h"
+
+static json_t *pick(const json_t *from, const char *const keys[])
+{
+    json_t *o = json_object();
+
+    for (size_t i = 0; keys[i] != NULL; i++) {
+        json_t *value = json_object_get(from, keys[i]);
+
+        json_object_set(o, keys[i], value == NULL ? json_null() : value);
+    }
+    return o;
+}
+
+static json_t *pick_each(const json_t *list, const char *const keys[])
+{
+    json_t *out = json_array(), *o;
+    size_t i;
+
+    json_array_foreach(list, i, o) json_array_append_new(out, pick(o, keys));
+    return out;
+}
+
+json_t *summary_json(const json_t *view)
+{
+    static const char *const top[] = { "service", "commit",   "state",         "reason", "bytes",
+                                       "seconds", "failures", "nothing_to_do", NULL };
+    static const char *const machines[] = { "total", "healthy", "failed", "drift", NULL };
+    static const char *const regions[] = { "name", "replicated", "machines", NULL };
+    static const char *const artifacts[] = { "variant", "digest", "bytes", NULL };
+    json_t *o = pick(view, top);
+
+    json_object_set_new(o, "v", json_integer(1));
+    json_object_set(o, "deployment", json_object_get(view, "id"));
+    json_object_set_new(o, "machines", pick(json_object_get(view, "machines"), machines));
+    json_object_set_new(o, "regions", pick_each(json_object_get(view, "regions"), regions));
+    json_object_set_new(o, "artifacts", pick_each(json_object_get(view, "artifacts"), artifacts));
+    json_object_set(o, "exit", json_object_get(view, "exit"));
+    return o;
+}
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    return text == NULL ? "" : text;
+}
+
+static long long int_of(const json_t *o, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(o, key));
+}
+
+static double seconds_of(const json_t *view, const char *key)
+{
+    return json_number_value(json_object_get(json_object_get(view, "seconds"), key));
+}
+
+static void print_failures(const json_t *view)
+{
+    const char *log = text_of(view, "failed_step_log");
+    size_t i;
+    json_t *f;
+
+    json_array_foreach(json_object_get(view, "failures"), i, f) printf(
+        "  %s (%s): %s\n", text_of(f, "machine"), text_of(f, "region"), text_of(f, "reason"));
+    if (*log != '\0')
+        printf("the end of the build's log:\n%s%s", log, log[strlen(log) - 1] == '\n' ? "" : "\n");
+}
+
+static void print_bytes(const json_t *view)
+{
+    static const char *const keys[] = { "origin", "seed", "peer", "saved_by_delta" };
+    static const char *const words[] = { " from the origin store", " from region nodes",
+                                         " from each other", " saved" };
+    const json_t *bytes = json_object_get(view, "bytes");
+    AUTO_BUF line = BUF_INIT;
+
+    for (size_t i = 0; i < 4; i++) {
+        if (i == 3 && int_of(bytes, keys[i]) == 0)
+            break;
+        buf_str_append(&line, i == 0 ? "  bytes: " : ", ");
+        progress_bytes(&line, int_of(bytes, keys[i]));
+        buf_str_append(&line, words[i]);
+    }
+    puts(buf_str(&line));
+}
+
+static void print_text(const json_t *view)
+{
+    const json_t *machines = json_object_get(view, "machines");
+    const char *reason = text_of(view, "reason"), *state = text_of(view, "state");
+
+    printf("%s %.12s: %s%s%s\n", text_of(view, "service"), text_of(view, "commit"), state,
+           *reason == '\0' ? "" : ": ", reason);
+    printf("  %s: %lld of %lld machines healthy", text_of(view, "id"), int_of(machines, "healthy"),
+           int_of(machines, "total"));
+    if (int_of(machines, "failed") > 0)
+        printf(", %lld failed", int_of(machines, "failed"));
+    printf("\n  seconds: build %.1f, replicate %.1f, stage %.1f, rollout %.1f, total %.1f\n",
+           seconds_of(view, "build"), seconds_of(view, "replicate"), seconds_of(view, "stage"),
+           seconds_of(view, "rollout"), seconds_of(view, "total"));
+    print_bytes(view);
+    print_failures(view);
+    if (json_is_null(json_object_get(view, "finished")))
+        printf("  you can: %s\n", frame_what_to_do(state));
+}
+
+int summary_print(const struct globals *g, const json_t *view)
+{
+    const json_t *exit_code = json_object_get(view, "exit");
+
+    if (g->json) {
+        json_t *o = summary_json(view);
+
+        json_dumpf(o, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(o);
+    } else {
+        print_text(view);
+    }
+    fflush(stdout);
+    return json_is_integer(exit_code) ? (int)json_integer_value(exit_code) : EXIT_TIMED_OUT;
+}
