@@ -1,7 +1,5 @@
 #include "cli/fleet_child.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -108,26 +106,16 @@ void child_keep_fd(struct child *c, int fd)
     c->keep_fd = fd;
 }
 
-static int open_log(struct child *c)
-{
-    int fd = open(c->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-
-    if (fd >= 0 && lseek(fd, 0, SEEK_END) > LOG_MAX_BYTES && ftruncate(fd, 0) < 0)
-        log_warn("truncate %s: %s", c->log_path, strerror(errno));
-    return fd;
-}
-
 static void start(struct child *c)
 {
     char *argv[CHILD_ARGS_MAX + 1] = { NULL };
-    int log_fd = open_log(c);
-    struct proc_options o = { .argv = argv,
-                              .stdin_fd = -1,
-                              .stdout_fd = log_fd,
-                              .stderr_fd = log_fd,
-                              .keep_fd = c->keep_fd };
+    int log_fd = -1;
+    struct proc_options o = { .argv = argv, .stdin_fd = -1, .keep_fd = c->keep_fd };
     struct err err = ERR_INIT;
 
+    if (file_open_log(&log_fd, c->log_path, LOG_MAX_BYTES, &err) < 0)
+        log_warn("%s", err.text);
+    o.stdout_fd = o.stderr_fd = log_fd;
     for (size_t i = 0; i < c->nargs; i++) {
         struct child_arg *a = &c->args[i];
 

@@ -294,6 +294,23 @@ int fd_write_at(int fd, const void *data, size_t len, uint64_t offset, struct er
     return 0;
 }
 
+int file_open_log(int *ret_fd, const char *path, uint64_t max_bytes, struct err *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    struct stat st;
+
+    if (fd < 0)
+        return err_sys(err, errno, "open %s", path);
+    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size > max_bytes && ftruncate(fd, 0) < 0) {
+        int rv = err_sys(err, errno, "truncate %s", path);
+
+        close(fd);
+        return rv;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
 int file_lock(int *ret_fd, const char *path, struct err *err)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -33,6 +33,9 @@ bool path_is_dir(const char *path);
 MUST_CHECK int fd_read_at(int fd, void *data, size_t len, uint64_t offset, struct err *err);
 MUST_CHECK int fd_write_at(int fd, const void *data, size_t len, uint64_t offset, struct err *err);
 
+/* Opens a log for appending, made if missing (0600); one that is longer than max_bytes starts anew. */
+MUST_CHECK int file_open_log(int *ret_fd, const char *path, uint64_t max_bytes, struct err *err);
+
 /* An exclusive lock held as long as *ret_fd is open: -ERR_EXISTS if another process holds it. */
 MUST_CHECK int file_lock(int *ret_fd, const char *path, struct err *err);
 
