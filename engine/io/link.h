@@ -37,6 +37,10 @@ MUST_CHECK int link_identity_load(struct link_identity **ret, const char *dir, c
 void link_identity_free(struct link_identity *i); /* after all its links and listeners are closed */
 const char *link_identity_id(const struct link_identity *i);
 const char *link_identity_cluster(const struct link_identity *i);
+/* Other times than LINK_OPEN_MS, LINK_PING_MS and LINK_SILENT_MS for links made from now on: for
+ * tests, which must not wait. */
+void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t ping_ms,
+                             int64_t silent_ms);
 
 struct link_handler {
     void (*opened)(void *ctx, struct link *l);
@@ -62,17 +66,20 @@ MUST_CHECK int link_connect(struct link **ret, struct loop *loop, struct link_id
                             const char *host, int port, enum link_role role, const char *id,
                             const struct link_handler *handler, void *ctx, struct err *err);
 
-/* Queues a message. -ERR_AGAIN: over LINK_OUT_MAX, nothing queued. Other errors are our own bugs.
- */
+/* Queues a message. -ERR_AGAIN: over LINK_OUT_MAX, nothing queued; drained() will tell.
+ * -ERR_CANCELLED: the link is closing, closed() will tell. Other errors are our own bugs. */
 MUST_CHECK int link_send(struct link *l, enum msg_type type, const void *msg, struct err *err);
-void link_close(struct link *l, enum err_code code, const char *reason); /* BYE, flush, close */
+
+/* BYE, flush, close. No message() comes after this, and closed() gets this code and reason. Closing
+ * twice is harmless; not after closed(). */
+void link_close(struct link *l, enum err_code code, const char *reason);
 
 void link_set_user(struct link *l, void *user);
 void *link_user(const struct link *l);
 enum link_role link_peer_role(const struct link *l);
 const char *link_peer_id(const struct link *l);
-const char *link_peer_region(const struct link *l);
-const char *link_peer_host(const struct link *l); /* its numeric address */
+const char *link_peer_region(const struct link *l); /* as it says; no certificate vouches for it */
+const char *link_peer_host(const struct link *l);   /* its numeric address */
 size_t link_out_bytes(const struct link *l);
 uint64_t link_sent_bytes(const struct link *l);
 uint64_t link_received_bytes(const struct link *l);

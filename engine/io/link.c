@@ -1,0 +1,394 @@
+#include "io/link.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/link_private.h"
+#include "io/pki.h"
+
+enum { BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 30000 };
+
+static void on_timer(struct timer *t);
+
+struct link *link_new(struct loop *loop, struct link_identity *self,
+                      const struct link_handler *handler, void *ctx)
+{
+    struct link *l = mem_alloc(sizeof(*l));
+
+    l->loop = loop;
+    l->self = self;
+    l->handler = handler;
+    l->ctx = ctx;
+    l->fd = -1;
+    l->peer_region = mem_strdup("");
+    list_init(&l->node);
+    timer_start(loop, &l->timer, self->open_ms, 0, on_timer);
+    return l;
+}
+
+static void link_free(struct link *l)
+{
+    if (l->addresses != NULL)
+        freeaddrinfo(l->addresses);
+    free(l->resolve_host);
+    free(l->expect_id);
+    free(l->peer_region);
+    free(l);
+}
+
+void link_discard(struct link *l)
+{
+    timer_stop(&l->timer);
+    link_free(l);
+}
+
+void link_tell_closed(void *arg)
+{
+    struct link *l = arg;
+
+    if (l->told || !l->accepted)
+        l->handler->closed(l->ctx, l, &l->why);
+    link_free(l);
+}
+
+void link_end(struct link *l)
+{
+    bool resolving = l->state == LINK_RESOLVING;
+
+    if (l->state == LINK_CLOSED)
+        return;
+    l->state = LINK_CLOSED;
+    watch_stop(&l->watch);
+    timer_stop(&l->timer);
+    SSL_free(l->ssl);
+    l->ssl = NULL;
+    if (l->fd >= 0)
+        close(l->fd);
+    l->fd = -1;
+    buf_release(&l->in);
+    buf_release(&l->out);
+    link_listener_ended(l);
+    /* The resolver's thread still holds the link; its answer ends it (link_connect.c). */
+    if (!resolving)
+        loop_post(l->loop, link_tell_closed, l);
+}
+
+size_t link_pending(const struct link *l)
+{
+    return l->out.len - l->out_at;
+}
+
+/* Written bytes are dropped when they are the larger part, so that each is moved at most once. */
+static void compact_out(struct link *l)
+{
+    if (l->out_at > 0 && l->out_at >= l->out.len / 2) {
+        buf_consume(&l->out, l->out_at);
+        l->out_at = 0;
+    }
+}
+
+/* Queues a frame if not more than max bytes wait then. */
+static int queue(struct link *l, enum msg_type type, const void *msg, size_t max, struct err *err)
+{
+    size_t before;
+    int rc;
+
+    compact_out(l);
+    before = l->out.len;
+    rc = msg_frame(&l->out, type, msg, err);
+    if (rc < 0)
+        return rc;
+    if (link_pending(l) > max) {
+        l->out.len = before;
+        return err_set(err, ERR_AGAIN, "%zu bytes wait for %s %s", link_pending(l),
+                       role_name(l->peer.role), l->peer.id);
+    }
+    return 0;
+}
+
+int link_send(struct link *l, enum msg_type type, const void *msg, struct err *err)
+{
+    int rc;
+
+    if (l->state != LINK_OPEN)
+        return err_set(err, ERR_CANCELLED, "the link to %s is not open", l->host);
+    if (link_pending(l) >= LINK_OUT_MAX)
+        rc = err_set(err, ERR_AGAIN, "%zu bytes wait for %s %s", link_pending(l),
+                     role_name(l->peer.role), l->peer.id);
+    else
+        rc = queue(l, type, msg, LINK_OUT_MAX, err);
+    if (rc == -ERR_AGAIN)
+        l->out_refused = true;
+    link_update_watch(l);
+    return rc;
+}
+
+/* Our own small messages. If even the slack is used up, the peer does not read, and will be found
+ * out by the stall clock. */
+static void send_control(struct link *l, enum msg_type type, const void *msg)
+{
+    struct err err = ERR_INIT;
+
+    if (queue(l, type, msg, LINK_OUT_MAX + LINK_CONTROL_SLACK, &err) < 0)
+        log_debug("link %s: %s is not sent: %s", l->host, msg_name(type), err.text);
+    link_update_watch(l);
+}
+
+static void send_hello(struct link *l)
+{
+    struct msg_hello hello = {
+        .version = LINK_VERSION,
+        .cluster = l->self->name.cluster,
+        .role = (uint8_t)l->self->name.role,
+        .id = l->self->name.id,
+        .region = l->self->region,
+    };
+
+    send_control(l, MSG_HELLO, &hello);
+}
+
+void link_close(struct link *l, enum err_code code, const char *reason)
+{
+    char text[REASON_MAX_BYTES / 2];
+    struct msg_bye bye = { .code = (uint16_t)code, .reason = text };
+
+    if (l->state == LINK_CLOSING || l->state == LINK_CLOSED)
+        return;
+    err_set(&l->why, code, "%s", reason);
+    if (l->state != LINK_HELLO && l->state != LINK_OPEN) {
+        link_end(l);
+        return;
+    }
+    snprintf(text, sizeof(text), "%s", reason);
+    send_control(l, MSG_BYE, &bye);
+    l->state = LINK_CLOSING;
+    buf_release(&l->in);
+    timer_start(l->loop, &l->timer, LINK_CLOSE_MS, 0, on_timer);
+    link_update_watch(l);
+}
+
+void link_malformed(struct link *l, const struct err *why)
+{
+    char text[sizeof(why->text)];
+
+    snprintf(text, sizeof(text), "%s", why->text);
+    link_close(l, ERR_INVALID, text);
+}
+
+static int check_certificate(struct link *l, struct err *err)
+{
+    X509 *cert = SSL_get0_peer_certificate(l->ssl);
+    const struct tls_name *self = &l->self->name;
+
+    if (cert == NULL)
+        return err_set(err, ERR_DENIED, "the peer has no certificate");
+    if (tls_name_of(&l->peer, cert, err) < 0)
+        return -ERR_DENIED;
+    if (strcmp(l->peer.cluster, self->cluster) != 0)
+        return err_set(err, ERR_DENIED, "cluster %s is not %s", l->peer.cluster, self->cluster);
+    if (l->accepted && (l->roles & 1U << l->peer.role) == 0)
+        return err_set(err, ERR_DENIED, "no %s may connect here", role_name(l->peer.role));
+    if (!l->accepted && l->peer.role != l->expect_role)
+        return err_set(err, ERR_DENIED, "%s is a %s, not a %s", l->peer.id, role_name(l->peer.role),
+                       role_name(l->expect_role));
+    if (l->expect_id != NULL && strcmp(l->peer.id, l->expect_id) != 0)
+        return err_set(err, ERR_DENIED, "it is %s, not %s", l->peer.id, l->expect_id);
+    return 0;
+}
+
+void link_secured(struct link *l)
+{
+    struct err err = ERR_INIT;
+
+    l->state = LINK_HELLO;
+    if (check_certificate(l, &err) < 0)
+        link_close(l, err.code, err.text);
+    else if (!l->accepted)
+        send_hello(l);
+}
+
+static int check_hello(struct link *l, const struct msg_hello *h, struct err *err)
+{
+    if (h->version != LINK_VERSION)
+        return err_set(err, ERR_INVALID, "version %u is not %d", h->version, LINK_VERSION);
+    if (strcmp(h->cluster, l->self->name.cluster) != 0)
+        return err_set(err, ERR_DENIED, "cluster '%s' is not %s", h->cluster,
+                       l->self->name.cluster);
+    if (h->role != l->peer.role || strcmp(h->id, l->peer.id) != 0)
+        return err_set(err, ERR_DENIED, "HELLO says another name than the certificate of %s %s",
+                       role_name(l->peer.role), l->peer.id);
+    return 0;
+}
+
+static void on_hello(struct link *l, const struct msg_hello *h)
+{
+    struct err err = ERR_INIT;
+
+    if (check_hello(l, h, &err) < 0) {
+        link_close(l, err.code, err.text);
+        return;
+    }
+    free(l->peer_region);
+    l->peer_region = mem_strdup(h->region);
+    if (l->accepted)
+        send_hello(l);
+    l->state = LINK_OPEN;
+    l->told = true;
+    timer_start(l->loop, &l->timer, l->self->ping_ms, l->self->ping_ms, on_timer);
+    l->handler->opened(l->ctx, l);
+}
+
+static void on_bye(struct link *l, const struct msg_bye *bye)
+{
+    enum err_code code = bye->code > ERR_INTERNAL ? ERR_UNREACHABLE : (enum err_code)bye->code;
+
+    err_set(&l->why, code, "peer: %s", bye->reason);
+    link_end(l);
+}
+
+static void on_message(struct link *l, enum msg_type type, const void *msg)
+{
+    struct err err = ERR_INIT;
+
+    if (type == MSG_BYE) {
+        on_bye(l, msg);
+    } else if (l->state == LINK_HELLO && type == MSG_HELLO) {
+        on_hello(l, msg);
+    } else if (l->state == LINK_HELLO || type == MSG_HELLO) {
+        err_set(&err, ERR_INVALID, "%s %s HELLO", msg_name(type),
+                type == MSG_HELLO ? "after" : "before");
+        link_malformed(l, &err);
+    } else if (type == MSG_PING) {
+        if (link_pending(l) < LINK_OUT_MAX)
+            send_control(l, MSG_PONG, "");
+    } else if (type != MSG_PONG) {
+        l->handler->message(l->ctx, l, type, msg);
+    }
+}
+
+void link_frame(struct link *l, enum msg_type type, const struct bytes *payload)
+{
+    const struct codec *codec = msg_codec(type);
+    struct err err = ERR_INIT;
+    void *msg = NULL;
+
+    if (codec_decode(&msg, codec, payload->data, payload->len, &err) < 0) {
+        link_malformed(l, &err);
+        return;
+    }
+    on_message(l, type, msg);
+    codec_free(codec, msg);
+}
+
+void link_drain_tell(struct link *l)
+{
+    if (!l->out_refused || l->state != LINK_OPEN || link_pending(l) > LINK_OUT_MAX / 2)
+        return;
+    l->out_refused = false;
+    if (l->handler->drained != NULL)
+        l->handler->drained(l->ctx, l);
+}
+
+/* Counts ticks without a byte instead of comparing clocks: when this process itself was stopped for
+ * long, what the peer sent meanwhile waits in the socket, and only one tick has passed. */
+static void on_tick(struct link *l)
+{
+    bool heard = l->received != l->tick_received;
+    bool stuck = link_pending(l) > 0 && l->sent == l->tick_sent;
+
+    l->tick_received = l->received;
+    l->tick_sent = l->sent;
+    l->silent_ms = heard ? 0 : l->silent_ms + l->self->ping_ms;
+    l->stuck_ms = stuck ? l->stuck_ms + l->self->ping_ms : 0;
+    if (l->silent_ms >= l->self->silent_ms) {
+        err_set(&l->why, ERR_TIMEOUT, "silent for %lld ms", (long long)l->silent_ms);
+        link_end(l);
+    } else if (l->stuck_ms >= l->self->silent_ms) {
+        err_set(&l->why, ERR_TIMEOUT, "takes nothing for %lld ms", (long long)l->stuck_ms);
+        link_end(l);
+    } else if (!heard) {
+        send_control(l, MSG_PING, "");
+    }
+}
+
+static void on_timer(struct timer *t)
+{
+    static const char *const waits[] = {
+        [LINK_RESOLVING] = "its name is not resolved",
+        [LINK_CONNECTING] = "it does not accept",
+        [LINK_TLS] = "TLS is not done",
+        [LINK_HELLO] = "no HELLO",
+    };
+    struct link *l = CONTAINER_OF(t, struct link, timer);
+
+    if (l->state == LINK_OPEN) {
+        on_tick(l);
+        return;
+    }
+    if (l->state < LINK_OPEN)
+        err_set(&l->why, ERR_TIMEOUT, "not open after %lld ms: %s", (long long)l->self->open_ms,
+                waits[l->state]);
+    link_end(l);
+}
+
+void link_set_user(struct link *l, void *user)
+{
+    l->user = user;
+}
+
+void *link_user(const struct link *l)
+{
+    return l->user;
+}
+
+enum link_role link_peer_role(const struct link *l)
+{
+    return l->peer.role;
+}
+
+const char *link_peer_id(const struct link *l)
+{
+    return l->peer.id;
+}
+
+const char *link_peer_region(const struct link *l)
+{
+    return l->peer_region;
+}
+
+const char *link_peer_host(const struct link *l)
+{
+    return l->host;
+}
+
+size_t link_out_bytes(const struct link *l)
+{
+    return link_pending(l);
+}
+
+uint64_t link_sent_bytes(const struct link *l)
+{
+    return l->sent;
+}
+
+uint64_t link_received_bytes(const struct link *l)
+{
+    return l->received;
+}
+
+int64_t link_backoff_ms(int attempt)
+{
+    int64_t most = BACKOFF_MAX_MS;
+    uint32_t r;
+
+    if (attempt < 0)
+        attempt = 0;
+    if (attempt < 16 && ((int64_t)BACKOFF_FIRST_MS << attempt) < most)
+        most = (int64_t)BACKOFF_FIRST_MS << attempt;
+    random_bytes(&r, sizeof(r));
+    return (int64_t)(r % (uint32_t)(most + 1));
+}

@@ -1,0 +1,98 @@
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "io/link_private.h"
+
+static int load_files(SSL_CTX *tls, const char *dir, struct err *err)
+{
+    AUTO_FREE char *ca = mem_printf("%s/ca.pem", dir);
+    AUTO_FREE char *cert = mem_printf("%s/cert.pem", dir);
+    AUTO_FREE char *key = mem_printf("%s/key.pem", dir);
+
+    if (SSL_CTX_load_verify_file(tls, ca) != 1)
+        return tls_error(err, ERR_INVALID, "load %s", ca);
+    if (SSL_CTX_use_certificate_file(tls, cert, SSL_FILETYPE_PEM) != 1)
+        return tls_error(err, ERR_INVALID, "load %s", cert);
+    if (SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) != 1)
+        return tls_error(err, ERR_INVALID, "load %s", key);
+    if (SSL_CTX_check_private_key(tls) != 1)
+        return tls_error(err, ERR_INVALID, "%s is not the key of %s", key, cert);
+    return 0;
+}
+
+/* One context for both sides. Nothing is resumed: a link lives long, and a ticket would outlive a
+ * denied certificate. Idle links keep no record buffers. */
+static SSL_CTX *new_context(void)
+{
+    SSL_CTX *tls = SSL_CTX_new(TLS_method());
+
+    if (tls == NULL)
+        return NULL;
+    SSL_CTX_set_options(tls, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    SSL_CTX_set_verify_depth(tls, 1);
+    SSL_CTX_set_read_ahead(tls, 1);
+    SSL_CTX_set_default_read_buffer_len(tls, 4 * LINK_READ_BYTES);
+    if (SSL_CTX_set_num_tickets(tls, 0) == 1 &&
+        SSL_CTX_set_min_proto_version(tls, TLS1_3_VERSION) == 1 &&
+        SSL_CTX_set_max_proto_version(tls, TLS1_3_VERSION) == 1 &&
+        SSL_CTX_set_ciphersuites(tls, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:"
+                                      "TLS_AES_256_GCM_SHA384") == 1)
+        return tls;
+    SSL_CTX_free(tls);
+    return NULL;
+}
+
+int link_identity_load(struct link_identity **ret, const char *dir, const char *region,
+                       struct err *err)
+{
+    struct link_identity *i = mem_alloc(sizeof(*i));
+    int rc;
+
+    i->region = mem_strdup(region == NULL ? "" : region);
+    link_identity_set_times(i, LINK_OPEN_MS, LINK_PING_MS, LINK_SILENT_MS);
+    i->tls = new_context();
+    if (i->tls == NULL)
+        rc = tls_error(err, ERR_INTERNAL, "set up TLS");
+    else
+        rc = load_files(i->tls, dir, err);
+    if (rc == 0)
+        rc = tls_name_of(&i->name, SSL_CTX_get0_certificate(i->tls), err);
+    if (rc < 0) {
+        err_wrap(err, "identity %s", dir);
+        link_identity_free(i);
+        return rc;
+    }
+    *ret = i;
+    return 0;
+}
+
+void link_identity_free(struct link_identity *i)
+{
+    if (i == NULL)
+        return;
+    SSL_CTX_free(i->tls);
+    free(i->region);
+    free(i);
+}
+
+void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t ping_ms,
+                             int64_t silent_ms)
+{
+    i->open_ms = open_ms;
+    i->ping_ms = ping_ms;
+    i->silent_ms = silent_ms;
+}
+
+const char *link_identity_id(const struct link_identity *i)
+{
+    return i->name.id;
+}
+
+const char *link_identity_cluster(const struct link_identity *i)
+{
+    return i->name.cluster;
+}

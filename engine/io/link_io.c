@@ -1,0 +1,279 @@
+/* The socket and TLS of a link: handshake, bounded reading and writing, the frames in the stream.
+ */
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "io/link_private.h"
+
+static void on_more(void *arg);
+
+/* What an SSL call that returned <= 0 means. True: try again when the socket is ready; false: the
+ * connection is over, and *why says how. os_errno as it was right after the call. */
+static bool may_retry(struct link *l, int ret, int os_errno, const char *doing, struct err *why)
+{
+    bool opening = l->state == LINK_TLS || l->state == LINK_HELLO;
+    unsigned long first;
+
+    switch (SSL_get_error(l->ssl, ret)) {
+    case SSL_ERROR_WANT_READ:
+        return true;
+    case SSL_ERROR_WANT_WRITE:
+        l->tls_wants_out = true;
+        return true;
+    case SSL_ERROR_ZERO_RETURN:
+        err_set(why, ERR_UNREACHABLE, "the peer closed the connection");
+        return false;
+    case SSL_ERROR_SYSCALL:
+        if (os_errno == 0)
+            err_set(why, ERR_UNREACHABLE, "the peer closed the connection");
+        else
+            err_set(why, ERR_UNREACHABLE, "%s: %s", doing, strerror(os_errno));
+        ERR_clear_error();
+        return false;
+    default:
+        break;
+    }
+    first = ERR_peek_error();
+    if (ERR_GET_REASON(first) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        err_set(why, ERR_UNREACHABLE, "the peer closed the connection");
+    else if (SSL_get_verify_result(l->ssl) != X509_V_OK)
+        err_set(why, ERR_DENIED, "%s: %s", doing,
+                X509_verify_cert_error_string(SSL_get_verify_result(l->ssl)));
+    else
+        tls_error(why, opening ? ERR_DENIED : ERR_CORRUPT, "%s", doing);
+    ERR_clear_error();
+    return false;
+}
+
+void link_start_tls(struct link *l, int fd, bool accept)
+{
+    l->fd = fd;
+    l->state = LINK_TLS;
+    l->ssl = SSL_new(l->self->tls);
+    if (l->ssl == NULL || SSL_set_fd(l->ssl, fd) != 1) {
+        tls_error(&l->why, ERR_INTERNAL, "set up TLS");
+        link_end(l);
+        return;
+    }
+    if (accept)
+        SSL_set_accept_state(l->ssl);
+    else
+        SSL_set_connect_state(l->ssl);
+    l->events = WATCH_NONE;
+    l->tls_wants_out = !accept; /* the connecting side speaks first */
+    link_update_watch(l);
+}
+
+void link_update_watch(struct link *l)
+{
+    int events = WATCH_READ;
+
+    if (l->state < LINK_TLS || l->state == LINK_CLOSED)
+        return;
+    if (l->tls_wants_out || (l->state != LINK_TLS && link_pending(l) > 0))
+        events |= WATCH_WRITE;
+    if (events == l->events && l->watch.active)
+        return;
+    l->events = events;
+    watch_start(l->loop, &l->watch, l->fd, events, link_on_io);
+}
+
+static void handshake(struct link *l)
+{
+    int ret, os_errno;
+
+    ERR_clear_error();
+    l->tls_wants_out = false;
+    errno = 0;
+    ret = SSL_do_handshake(l->ssl);
+    os_errno = errno;
+    if (ret == 1)
+        link_secured(l);
+    else if (!may_retry(l, ret, os_errno, "TLS handshake", &l->why))
+        link_end(l);
+}
+
+/* Hands over every whole frame in the input. */
+static void frames(struct link *l)
+{
+    size_t at = 0;
+
+    while (l->state == LINK_HELLO || l->state == LINK_OPEN) {
+        enum msg_type type = MSG_NONE;
+        struct bytes payload = { NULL, 0 };
+        struct err err = ERR_INIT;
+        size_t len = 0;
+
+        if (msg_next_frame(l->in.data + at, l->in.len - at, &len, &type, &payload, &err) < 0) {
+            link_malformed(l, &err);
+            return;
+        }
+        if (len == 0)
+            break;
+        link_frame(l, type, &payload);
+        at += len;
+    }
+    /* A link that is closed or closing by now has released its input. */
+    if (at > 0 && (l->state == LINK_HELLO || l->state == LINK_OPEN))
+        buf_consume(&l->in, at);
+}
+
+/* One TLS record. Returns its bytes, 0 if there is none for now, -1 at the connection's end (then
+ * *why is set). */
+static int read_record(struct link *l, void *data, struct err *why)
+{
+    int ret, os_errno;
+
+    ERR_clear_error();
+    errno = 0;
+    ret = SSL_read(l->ssl, data, LINK_READ_BYTES);
+    os_errno = errno;
+    if (ret > 0) {
+        l->received += (uint64_t)ret;
+        return ret;
+    }
+    return may_retry(l, ret, os_errno, "read", why) ? 0 : -1;
+}
+
+/* What TLS has taken from the socket already does not wake the watch again. */
+static void post_more(struct link *l)
+{
+    if (l->more_posted || SSL_has_pending(l->ssl) != 1)
+        return;
+    l->more_posted = true;
+    loop_post(l->loop, on_more, l);
+}
+
+static bool is_reading(const struct link *l)
+{
+    return l->state == LINK_HELLO || l->state == LINK_OPEN || l->state == LINK_CLOSING;
+}
+
+/* While closing, input is read and dropped (see link_private.h). */
+static void read_some(struct link *l)
+{
+    char dropped[LINK_READ_BYTES];
+    size_t budget = LINK_TURN_BYTES;
+
+    while (is_reading(l)) {
+        struct err why = ERR_INIT;
+        bool drop = l->state == LINK_CLOSING;
+        int n;
+
+        if (budget < LINK_READ_BYTES) {
+            post_more(l);
+            break;
+        }
+        if (!drop)
+            buf_reserve(&l->in, LINK_READ_BYTES);
+        n = read_record(l, drop ? dropped : l->in.data + l->in.len, &why);
+        if (n < 0) {
+            if (!drop) /* closing on purpose keeps its own reason */
+                l->why = why;
+            link_end(l);
+            return;
+        }
+        if (n == 0)
+            break;
+        budget -= (size_t)n;
+        if (drop)
+            continue;
+        l->in.len += (size_t)n;
+        frames(l);
+    }
+    if (l->in.len == 0)
+        buf_release(&l->in); /* idle links keep no buffers */
+}
+
+/* -1: the connection is over, *why says how. */
+static int write_some(struct link *l, struct err *why)
+{
+    size_t budget = LINK_TURN_BYTES;
+
+    l->tls_wants_out = false;
+    while (link_pending(l) > 0 && budget > 0) {
+        size_t len = link_pending(l) < budget ? link_pending(l) : budget;
+        int ret, os_errno;
+
+        ERR_clear_error();
+        errno = 0;
+        ret = SSL_write(l->ssl, l->out.data + l->out_at, (int)len);
+        os_errno = errno;
+        if (ret <= 0)
+            return may_retry(l, ret, os_errno, "write", why) ? 0 : -1;
+        l->out_at += (size_t)ret;
+        l->sent += (uint64_t)ret;
+        budget -= (size_t)ret;
+    }
+    if (link_pending(l) == 0) {
+        buf_release(&l->out);
+        l->out_at = 0;
+    }
+    return 0;
+}
+
+static void half_close(struct link *l)
+{
+    if (l->half_closed)
+        return;
+    l->half_closed = true;
+    ERR_clear_error();
+    (void)SSL_shutdown(l->ssl); /* if close_notify does not fit, the FIN says the same */
+    ERR_clear_error();
+    shutdown(l->fd, SHUT_WR);
+}
+
+static void write_ready(struct link *l)
+{
+    struct err why = ERR_INIT;
+
+    if (write_some(l, &why) < 0) {
+        /* The peer may have told its reason before it went. */
+        bool keep = l->state == LINK_CLOSING;
+
+        read_some(l);
+        if (l->state != LINK_CLOSED) {
+            if (!keep)
+                l->why = why;
+            link_end(l);
+        }
+        return;
+    }
+    if (l->state == LINK_CLOSING && link_pending(l) == 0)
+        half_close(l);
+    else
+        link_drain_tell(l);
+}
+
+static void on_more(void *arg)
+{
+    struct link *l = arg;
+
+    l->more_posted = false;
+    if (is_reading(l)) {
+        read_some(l);
+        link_update_watch(l);
+    }
+}
+
+void link_on_io(struct watch *w, int events)
+{
+    struct link *l = CONTAINER_OF(w, struct link, watch);
+
+    if (l->state == LINK_CONNECTING) {
+        link_connect_done(l);
+        return;
+    }
+    if (l->state == LINK_TLS)
+        handshake(l);
+    /* TLS may have read further than the handshake: always look. */
+    if (is_reading(l))
+        read_some(l);
+    if (is_reading(l) && ((events & WATCH_WRITE) != 0 || l->state == LINK_CLOSING))
+        write_ready(l);
+    link_update_watch(l);
+}

@@ -1,0 +1,119 @@
+/* link_private.h - the inside of link: a state machine per connection. Private to io.
+ *
+ *   RESOLVING -> CONNECTING -> TLS -> HELLO -> OPEN -> CLOSING -> CLOSED
+ *       (connecting side)
+ *                 accepted ->  TLS -> HELLO -> OPEN -> CLOSING -> CLOSED
+ *
+ * Happy path: the connecting side checks the certificate when TLS is done and sends its HELLO; the
+ * accepting side checks certificate and HELLO, answers with its own, and is open; the connecting
+ * side is open when that answer agrees. So `opened` on the connecting side means "accepted".
+ *
+ * Ways to fail: the deadline of opening; a TLS error; a certificate or HELLO that does not fit (BYE
+ * tells the peer why); EOF or a system error; a malformed frame (BYE, ERR_INVALID); silence. Each
+ * ends in link_end(), which releases the socket at once, and posts the closed() callback.
+ *
+ * CLOSING writes what is queued (the BYE last), then half-closes and reads until the peer's EOF:
+ * closing a socket with unread input would reset the connection, and the BYE might be lost. */
+#ifndef IO_LINK_PRIVATE_H
+#define IO_LINK_PRIVATE_H
+
+#include <netdb.h>
+#include <openssl/ssl.h>
+
+#include "base/buf.h"
+#include "io/link.h"
+#include "io/tls.h"
+
+enum {
+    LINK_CLOSE_MS = 2000,       /* to flush and to see the peer's EOF */
+    LINK_TURN_BYTES = 1 << 20,  /* read or written in one callback, then others have their turn */
+    LINK_READ_BYTES = 16384,    /* one TLS record */
+    LINK_CONTROL_SLACK = 65536, /* BYE and PONG may exceed LINK_OUT_MAX by this */
+};
+
+enum link_state {
+    LINK_NONE = 0,
+    LINK_RESOLVING,
+    LINK_CONNECTING,
+    LINK_TLS,
+    LINK_HELLO,
+    LINK_OPEN,
+    LINK_CLOSING,
+    LINK_CLOSED,
+};
+
+struct link_identity {
+    SSL_CTX *tls;
+    struct tls_name name;
+    char *region;
+    int64_t open_ms, ping_ms, silent_ms;
+};
+
+struct link {
+    enum link_state state;
+    struct loop *loop;
+    struct link_identity *self;
+    const struct link_handler *handler;
+    void *ctx, *user;
+
+    struct link_listener *listener; /* NULL: we connected, or the listener is closed */
+    struct list node;               /* in listener */
+    bool accepted;
+    bool told; /* opened() was called */
+    unsigned roles;
+    enum link_role expect_role;
+    char *expect_id; /* or NULL */
+
+    struct tls_name peer;
+    char *peer_region;
+    char host[64]; /* numeric; before that, the name to resolve is in resolve_host */
+    char *resolve_host;
+    int port;
+    struct addrinfo *addresses, *address; /* to try, while connecting */
+
+    int fd;
+    SSL *ssl;
+    struct watch watch;
+    int events;         /* that watch waits for */
+    bool tls_wants_out; /* TLS itself has something to write */
+    bool half_closed;
+    bool more_posted; /* a continuation of reading is on its way */
+    struct timer timer;
+
+    struct buf in;
+    struct buf out;
+    size_t out_at;    /* bytes of out that are written */
+    bool out_refused; /* a link_send() was answered -ERR_AGAIN: drained() is owed */
+    uint64_t sent, received;
+    uint64_t tick_sent, tick_received; /* as they were at the last tick */
+    int64_t silent_ms, stuck_ms;       /* without a byte in; with bytes waiting and none out */
+
+    struct err why;
+};
+
+struct link *link_new(struct loop *loop, struct link_identity *self,
+                      const struct link_handler *handler, void *ctx);
+void link_discard(struct link *l); /* one that was never started: no callback */
+void link_start_tls(struct link *l, int fd, bool accept); /* takes fd */
+void link_end(struct link *l);                            /* with l->why */
+void link_update_watch(struct link *l);
+size_t link_pending(const struct link *l);
+
+/* From link.c for link_io.c: the certificate is verified; a frame is there; the peer's EOF. */
+void link_secured(struct link *l);
+void link_frame(struct link *l, enum msg_type type, const struct bytes *payload);
+void link_malformed(struct link *l, const struct err *why);
+void link_drain_tell(struct link *l);
+
+/* The connecting side's TCP: next address, or the end of a connection attempt. */
+void link_connect_next(struct link *l);
+void link_connect_done(struct link *l);
+
+void link_tell_closed(void *link); /* from the loop only: calls closed(), frees */
+
+/* Called when a link that the listener accepted ends. */
+void link_listener_ended(struct link *l);
+
+void link_on_io(struct watch *w, int events);
+
+#endif
