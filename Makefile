@@ -59,7 +59,8 @@ fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(OUT)/engine $(if $(wildcard agent/main.c),$(OUT)/engine-agent)
+programs := $(OUT)/engine $(if $(wildcard agent/main.c),$(OUT)/engine-agent)
+all: $(programs)
 	@:
 
 help:
@@ -80,8 +81,8 @@ setup:
 
 ## make install  DESTDIR= PREFIX=/usr/local
 install: all
-	install -D -m 755 $(OUT)/engine $(DESTDIR)$(PREFIX)/bin/engine
-	install -D -m 755 $(OUT)/engine-agent $(DESTDIR)$(PREFIX)/bin/engine-agent
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin/
 	for f in $(installed_lua); do \
 	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/slipway/$$f || exit 1; done
 

@@ -12,7 +12,7 @@ local root = arg[1] or "."
 local FILE_LINES, FUNCTION_LINES = 600, 60
 
 local BANNED = {
-    strcpy = "memcpy or buf_*", strcat = "buf_*", strncpy = "memcpy or snprintf", strncat = "buf_*",
+    strcpy = "memcpy or buf_*", strcat = "buf_*",
     sprintf = "snprintf or buf_printf", vsprintf = "vsnprintf", gets = "a bounded read",
     strtok = "strcspn", system = "io/process", popen = "io/process", alloca = "mem_alloc",
     tmpnam = "mkstemp", mktemp = "mkstemp",
