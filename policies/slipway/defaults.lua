@@ -24,7 +24,8 @@ function defaults.replicate(r)
     if r.total == 0 then
         return s.hold("no region has a selected machine")
     elseif r.failed > 0 then
-        return s.hold(("replication failed in %d of %d regions: %s"):format(r.failed, r.total, table.concat(failed, ", ")))
+        return s.hold(("replication failed in %d of %d regions: %s"):format(r.failed, r.total,
+            table.concat(failed, ", ")))
     elseif r.verified < r.total then
         local reason = ("%d of %d regions verified"):format(r.verified, r.total)
         if #missing > 0 then

@@ -17,7 +17,8 @@ end
 ---@param step table  the words of the command as a list; the fields of a Step beside them
 ---@return Step
 function slipway.run(step)
-    complain(type(step) == "table" and type(step[1]) == "string", 'run: takes a command such as { "make", "all" }')
+    complain(type(step) == "table" and type(step[1]) == "string",
+        'run: takes a command such as { "make", "all" }')
     local result = { run = {} }
     for key, value in pairs(step) do
         if type(key) == "number" then
@@ -36,7 +37,8 @@ function slipway.sh(step)
     if type(step) == "string" then
         return { sh = step }
     end
-    complain(type(step) == "table" and type(step[1]) == "string", 'sh: takes a script, or { "script", name = "…" }')
+    complain(type(step) == "table" and type(step[1]) == "string",
+        'sh: takes a script, or { "script", name = "…" }')
     local result = { sh = step[1] }
     for key, value in pairs(step) do
         if key ~= 1 then
@@ -193,12 +195,14 @@ function slipway.seconds(duration)
         if c >= "0" and c <= "9" then
             number = number .. c
         else
-            complain(unit_seconds[c] and number ~= "", 'seconds: takes a duration such as "90s", not "' .. duration .. '"')
+            complain(unit_seconds[c] and number ~= "",
+                'seconds: takes a duration such as "90s", not "' .. duration .. '"')
             total = total + tonumber(number) * unit_seconds[c]
             number = ""
         end
     end
-    complain(number == "" and #duration > 0, 'seconds: takes a duration such as "90s", not "' .. duration .. '"')
+    complain(number == "" and #duration > 0,
+        'seconds: takes a duration such as "90s", not "' .. duration .. '"')
     return total
 end
 
