@@ -1,16 +1,15 @@
 /* The child of a policy host: it gives up whatever it could do to the machine, then answers
  * questions until its parent is gone. */
-#include <errno.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
+#include "io/channel.h"
 #include "policy/eval.h"
-#include "policy/frame.h"
+#include "policy/host.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 enum { UNDER_SANITIZER = 1 };
@@ -20,45 +19,11 @@ enum { UNDER_SANITIZER = 0 };
 
 enum { CHILD_MEMORY_BYTES = 768 << 20, CALL_CPU_SECONDS = 5 };
 
-static bool read_all(void *data, size_t len)
-{
-    for (char *at = data; len > 0;) {
-        ssize_t n = read(STDIN_FILENO, at, len);
-        if (n == 0 || (n < 0 && errno != EINTR))
-            return false;
-        if (n > 0) {
-            at += n;
-            len -= (size_t)n;
-        }
-    }
-    return true;
-}
-
-static bool write_all(const void *data, size_t len)
-{
-    for (const char *at = data; len > 0;) {
-        ssize_t n = write(STDOUT_FILENO, at, len);
-        if (n < 0 && errno != EINTR)
-            return false;
-        if (n > 0) {
-            at += n;
-            len -= (size_t)n;
-        }
-    }
-    return true;
-}
-
 static bool send_json(json_t *json)
 {
     AUTO_FREE char *text = json_text(json);
     json_decref(json);
-    unsigned char head[FRAME_HEAD_BYTES];
-    size_t len = strlen(text);
-    frame_head(head, len);
-    AUTO_BUF out = BUF_INIT;
-    buf_append(&out, head, sizeof(head));
-    buf_append(&out, text, len);
-    return write_all(out.data, out.len);
+    return channel_write(STDOUT_FILENO, text, strlen(text));
 }
 
 static void limit(__rlimit_resource_t what, rlim_t value)
@@ -71,7 +36,6 @@ static void limit(__rlimit_resource_t what, rlim_t value)
 static void give_up_rights(void)
 {
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_FSIZE, 0);
     limit(RLIMIT_NPROC, 0);
@@ -116,20 +80,14 @@ int policy_host_main(void)
 {
     json_object_seed(1); /* else jansson opens /dev/urandom, and orders differ from run to run */
     give_up_rights();
-    if (getppid() == 1 || !send_json(json_pack("{s:b}", "ready", 1)))
+    if (!channel_write(STDOUT_FILENO, HOST_READY, strlen(HOST_READY)))
         return 1;
-    unsigned char head[FRAME_HEAD_BYTES];
-    while (read_all(head, sizeof(head))) {
-        size_t len = frame_len(head);
-        if (len > FRAME_MAX_BYTES)
-            return 1;
-        limit_call();
-        AUTO_FREE char *text = mem_alloc(len + 1);
-        if (!read_all(text, len))
-            return 1;
+    AUTO_BUF frame = BUF_INIT;
+    while (channel_read(STDIN_FILENO, &frame, HOST_FRAME_BYTES)) {
         struct err err = ERR_INIT;
         json_t *request;
-        if (json_parse(&request, text, len, &err) < 0)
+        limit_call();
+        if (json_parse(&request, frame.data, frame.len, &err) < 0)
             return 1;
         bool sent = send_json(answer(request));
         json_decref(request);

@@ -70,9 +70,10 @@ static int64_t duration_part(const char **text, int *unit)
     long long n = strtoll(*text, &end, 10);
     for (int i = 0; i < (int)COUNT_OF(units); i++) {
         size_t len = strlen(units[i].name);
-        bool ends = end[len] == 0 || (end[len] >= '0' && end[len] <= '9');
-        if (strncmp(end, units[i].name, len) != 0 || !ends)
+        if (strncmp(end, units[i].name, len) != 0)
             continue;
+        if (end[len] != 0 && (end[len] < '0' || end[len] > '9'))
+            continue; /* "m" of "ms" */
         if (i >= *unit || n > 1000000000)
             return -1;
         *unit = i;
@@ -86,8 +87,10 @@ bool duration_ms(const json_t *value, int64_t *ms)
 {
     if (json_is_integer(value)) {
         int64_t n = json_integer_value(value);
+        if (n < 0 || n > 1000000000)
+            return false;
         *ms = n * 1000;
-        return n >= 0 && n <= 1000000000;
+        return true;
     }
     const char *text = json_string_value(value);
     if (text == NULL || *text == 0 || strlen(text) != json_string_length(value))

@@ -22,15 +22,15 @@ static size_t answer(char *out, size_t size, const char *status, const char *bod
 /* The text that came with the program: share/index.txt of the release, wherever that lies. */
 static void read_greeting(char *out, size_t size)
 {
-    char path[4200];
-    ssize_t n = readlink("/proc/self/exe", path, 4096);
-    path[n > 0 ? n : 0] = 0;
+    char program[4096], path[4200];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    program[n > 0 ? n : 0] = 0;
     for (int up = 0; up < 2; up++) {
-        char *slash = strrchr(path, '/');
+        char *slash = strrchr(program, '/');
         if (slash)
             *slash = 0;
     }
-    strncat(path, "/share/index.txt", sizeof(path) - strlen(path) - 1);
+    snprintf(path, sizeof(path), "%s/share/index.txt", program);
     FILE *file = fopen(path, "r");
     out[file ? fread(out, 1, size - 1, file) : 0] = 0;
     if (file)
