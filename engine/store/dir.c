@@ -41,6 +41,12 @@ static void object_path(struct buf *out, const struct store *s, enum object_kind
     buf_printf(out, "%s/%s/%.2s/%s", root_of(s), object_kind_name(kind), hex, hex + 2);
 }
 
+void dir_store_path(const struct store *s, enum object_kind kind, const struct hash *name,
+                    struct buf *out)
+{
+    object_path(out, s, kind, name);
+}
+
 static void parent_of(struct buf *out, const char *path)
 {
     buf_append(out, path, (size_t)(strrchr(path, '/') - path));

@@ -6,4 +6,8 @@
 
 MUST_CHECK int dir_store_open(struct store **ret, const char *path, struct err *err);
 
+/* Where an object lies, or would lie: for who serves it as a file. s is a directory store. */
+void dir_store_path(const struct store *s, enum object_kind kind, const struct hash *name,
+                    struct buf *out);
+
 #endif
