@@ -1,0 +1,598 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "io/files.h"
+#include "lib/check.h"
+#include "lib/tmpdir.h"
+#include "lib/trees.h"
+#include "store/tree.h"
+#include "store/unpack.h"
+
+/* A tree on disk, its manifest and name: what is to be unpacked. */
+struct source {
+    const char *dir;
+    struct tree *tree;
+    const struct manifest *m;
+    struct hash artifact;
+};
+
+static const char *in(const char *dir, const char *name)
+{
+    return tmpdir_path("%s/%s", strrchr(dir, '/') + 1, name);
+}
+
+static struct source source_of(const char *dir)
+{
+    struct source s = { .dir = dir };
+    struct err err = ERR_INIT;
+    AUTO_BUF b = BUF_INIT;
+
+    assert_ok(tree_open(&s.tree, dir, &err), &err);
+    assert_ok(tree_read(s.tree, NULL, NULL, &err), &err);
+    s.m = tree_manifest(s.tree);
+    manifest_encode(&b, s.m);
+    s.artifact = sha256_of(b.data, b.len);
+    return s;
+}
+
+static struct source random_source(uint64_t seed)
+{
+    struct random r = { seed };
+    const char *dir = tmpdir_fresh();
+
+    tree_random(dir, &r, 30, true);
+    return source_of(dir);
+}
+
+/* A file of n segments and a bit. */
+static struct source large_source(size_t n)
+{
+    const char *dir = tmpdir_fresh();
+    size_t len = n * SEGMENT_BYTES + 5;
+    struct random r = { n + 1 };
+    char *data = mem_alloc(len);
+
+    for (size_t i = 0; i < len; i += 64)
+        data[i] = (char)random_next(&r);
+    tmpdir_write(in(dir, "big"), data, len);
+    free(data);
+    return source_of(dir);
+}
+
+/* Room for one unpacking: where/staging and where/dest. */
+struct place {
+    char *staging, *dest;
+};
+
+static struct place place_new(void)
+{
+    const char *dir = tmpdir_fresh();
+    struct place p = { mem_printf("%s/staging", dir), mem_printf("%s/dest", dir) };
+
+    return p;
+}
+
+static void place_release(struct place *p)
+{
+    free(p->staging);
+    free(p->dest);
+}
+
+static struct unpack *open_unpack(const struct source *s, const struct place *p,
+                                  const struct source *base, bool verify)
+{
+    struct unpack_options o = { .staging = p->staging,
+                                .dest = p->dest,
+                                .manifest = s->m,
+                                .artifact = s->artifact,
+                                .verify_base = verify };
+    struct err err = ERR_INIT;
+    struct unpack *u = NULL;
+
+    if (base != NULL) {
+        o.base = base->dir;
+        o.base_manifest = base->m;
+    }
+    assert_ok(unpack_open(&u, &o, &err), &err);
+    return u;
+}
+
+static int give(struct unpack *u, const struct source *s, size_t i, struct err *err)
+{
+    unsigned char *data = mem_alloc(SEGMENT_BYTES);
+    int r = tree_read_segment(s->dir, s->m, i, data, err);
+
+    if (r == 0)
+        r = unpack_segment(u, i, data, manifest_segment_bytes(s->m, i), err);
+    free(data);
+    return r;
+}
+
+static void give_needed(struct unpack *u, const struct source *s)
+{
+    struct err err = ERR_INIT;
+
+    for (size_t i = 0; i < s->m->nsegments; i++) {
+        if (unpack_needed(u, i))
+            assert_ok(give(u, s, i, &err), &err);
+    }
+}
+
+static void finish(struct unpack *u, const struct source *s, const struct place *p)
+{
+    struct err err = ERR_INIT;
+
+    assert_int_equal(unpack_needed_count(u), 0);
+    assert_ok(unpack_finish(u, &err), &err);
+    unpack_close(u);
+    assert_true(trees_equal(s->dir, p->dest));
+    assert_false(path_exists(p->staging));
+}
+
+static void test_random_trees(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct source s = random_source(seed);
+        struct place p = place_new();
+        struct unpack *u = open_unpack(&s, &p, NULL, false);
+
+        assert_int_equal(unpack_needed_count(u), s.m->nsegments);
+        assert_int_equal(unpack_needed_bytes(u), s.m->stream_bytes);
+        assert_int_equal(unpack_local_bytes(u), 0);
+        give_needed(u, &s);
+        finish(u, &s, &p);
+        place_release(&p);
+        tree_close(s.tree);
+    }
+}
+
+/* Opened and closed after every segment: nothing is needed twice. */
+static void test_resume(void **state)
+{
+    struct source s = large_source(5);
+    struct place p = place_new();
+    struct err err = ERR_INIT;
+    struct unpack *u;
+
+    (void)state;
+    for (size_t i = 0; i < s.m->nsegments; i++) {
+        u = open_unpack(&s, &p, NULL, false);
+        assert_int_equal(unpack_needed_count(u), s.m->nsegments - i);
+        assert_error(unpack_finish(u, &err), ERR_AGAIN, &err, "are missing");
+        assert_ok(give(u, &s, i, &err), &err);
+        assert_ok(give(u, &s, i, &err), &err); /* again: fine */
+        unpack_close(u);
+        assert_false(path_exists(p.dest));
+    }
+    u = open_unpack(&s, &p, NULL, false);
+    finish(u, &s, &p);
+    u = open_unpack(&s, &p, NULL, false); /* dest is there: nothing is needed */
+    assert_int_equal(unpack_needed_count(u), 0);
+    assert_int_equal(unpack_needed_bytes(u), 0);
+    finish(u, &s, &p);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+/* A child unpacks and is killed after k segments; at last it comes to the end. */
+static void test_kill_at_every_segment(void **state)
+{
+    struct source s = random_source(77);
+    struct place p = place_new();
+    bool done = false;
+
+    (void)state;
+    for (size_t k = 0; !done; k++) {
+        pid_t pid = fork();
+        int status = 0;
+
+        if (pid == 0) {
+            struct err err = ERR_INIT;
+            struct unpack *u = open_unpack(&s, &p, NULL, false);
+
+            for (size_t i = 0, given = 0; i < s.m->nsegments; i++) {
+                if (unpack_needed(u, i) && (given++ == 1 || give(u, &s, i, &err) < 0))
+                    raise(SIGKILL);
+            }
+            _exit(unpack_finish(u, &err) < 0 ? 1 : 0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        done = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        assert_true(done || WIFSIGNALED(status));
+        assert_true(k <= s.m->nsegments);
+    }
+    assert_true(trees_equal(s.dir, p.dest));
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+/* A state that is not as it should be is never trusted: the staging is emptied and begun anew. */
+static void test_spoiled_state(void **state)
+{
+    static const char *const what[] = { "cut", "magic", "artifact", "entries", "none" };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(what); i++) {
+        struct source s = large_source(2);
+        struct place p = place_new();
+        struct unpack *u = open_unpack(&s, &p, NULL, false);
+        char *path = mem_printf("%s/state", p.staging);
+        struct err err = ERR_INIT;
+        size_t len = 0;
+        char *bytes;
+
+        assert_ok(give(u, &s, 0, &err), &err);
+        unpack_close(u);
+        bytes = tmpdir_read(path, &len);
+        if (i == 1)
+            bytes[0] = 'X';
+        if (i == 2)
+            bytes[4] = (char)(bytes[4] ^ 1);
+        if (i == 3)
+            bytes[100] = 9;
+        tmpdir_write(path, bytes, i == 0 ? len - 1 : len);
+        if (i == 4)
+            unlink(path);
+        u = open_unpack(&s, &p, NULL, false);
+        assert_int_equal(unpack_needed_count(u), s.m->nsegments);
+        give_needed(u, &s);
+        finish(u, &s, &p);
+        free(bytes);
+        free(path);
+        place_release(&p);
+        tree_close(s.tree);
+    }
+}
+
+/* After a reboot only checkpointed segments count. The boot id in the state is changed by hand. */
+static void test_after_a_power_cut(void **state)
+{
+    struct source s = large_source(4);
+    struct place p = place_new();
+    struct unpack *u = open_unpack(&s, &p, NULL, false);
+    char *path = mem_printf("%s/state", p.staging);
+    char *file = mem_printf("%s/tree/big", p.staging);
+    struct err err = ERR_INIT;
+    size_t len = 0;
+    char *bytes;
+
+    (void)state;
+    assert_ok(give(u, &s, 1, &err), &err);
+    assert_ok(unpack_checkpoint(u, &err), &err);
+    assert_ok(unpack_checkpoint(u, &err), &err);
+    assert_ok(give(u, &s, 2, &err), &err);
+    unpack_close(u);
+    bytes = tmpdir_read(path, &len);
+    bytes[36] = (char)(bytes[36] ^ 1);
+    tmpdir_write(path, bytes, len);
+    u = open_unpack(&s, &p, NULL, false);
+    assert_false(unpack_needed(u, 1));
+    assert_true(unpack_needed(u, 2));
+    unpack_close(u);
+    tmpdir_write(path, bytes, len);
+    assert_int_equal(unlink(file), 0); /* what should be there is not: begin anew */
+    u = open_unpack(&s, &p, NULL, false);
+    assert_true(unpack_needed(u, 1));
+    give_needed(u, &s);
+    finish(u, &s, &p);
+    free(bytes);
+    free(path);
+    free(file);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+/* What a process that was killed had written, but not synced, its successor's checkpoint covers. */
+static void test_checkpoint_covers_what_was_inherited(void **state)
+{
+    struct source s = large_source(3);
+    struct place p = place_new();
+    struct unpack *u = open_unpack(&s, &p, NULL, false);
+    char *path = mem_printf("%s/state", p.staging);
+    struct err err = ERR_INIT;
+    size_t len = 0;
+    char *bytes;
+
+    (void)state;
+    assert_ok(give(u, &s, 0, &err), &err);
+    unpack_close(u); /* as killed: no checkpoint */
+    u = open_unpack(&s, &p, NULL, false);
+    assert_ok(unpack_checkpoint(u, &err), &err);
+    unpack_close(u);
+    bytes = tmpdir_read(path, &len);
+    bytes[36] = (char)(bytes[36] ^ 1);
+    tmpdir_write(path, bytes, len);
+    u = open_unpack(&s, &p, NULL, false);
+    assert_false(unpack_needed(u, 0));
+    assert_true(unpack_needed(u, 1));
+    unpack_close(u);
+    free(bytes);
+    free(path);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+static void test_wrong_bytes_are_refused(void **state)
+{
+    struct source s = large_source(1);
+    struct place p = place_new();
+    struct unpack *u = open_unpack(&s, &p, NULL, false);
+    unsigned char *data = mem_alloc(SEGMENT_BYTES);
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_ok(tree_read_segment(s.dir, s.m, 0, data, &err), &err);
+    data[SEGMENT_BYTES / 2] ^= 1;
+    assert_error(unpack_segment(u, 0, data, SEGMENT_BYTES, &err), ERR_CORRUPT, &err, "SHA-256");
+    assert_true(unpack_needed(u, 0));
+    assert_error(unpack_segment(u, 0, data, 7, &err), ERR_CORRUPT, &err, "7 bytes long");
+    assert_error(unpack_segment(u, 2, data, 7, &err), ERR_CORRUPT, &err, "segment 2");
+    free(data);
+    give_needed(u, &s);
+    finish(u, &s, &p);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+static ino_t inode_of(const char *path)
+{
+    struct stat st;
+
+    assert_int_equal(lstat(path, &st), 0);
+    return st.st_ino;
+}
+
+/* The second release keeps a large file, moves one, changes one's mode and one's bytes. */
+struct releases {
+    struct source one, two;
+};
+
+static struct releases two_releases(void)
+{
+    const char *one = tmpdir_fresh(), *two = tmpdir_fresh();
+    char *data = mem_alloc(2 * SEGMENT_BYTES);
+    struct random r = { 31 };
+
+    random_fill(&r, data, 2 * SEGMENT_BYTES);
+    tmpdir_write(in(one, "a-kept"), data, 2 * SEGMENT_BYTES);
+    tmpdir_write(in(two, "a-kept"), data, 2 * SEGMENT_BYTES);
+    tmpdir_write(in(one, "b-moved"), "moved", 5);
+    tmpdir_write(in(two, "d/moved"), "moved", 5);
+    tmpdir_write(in(one, "c-mode"), "mode!", 5);
+    tmpdir_write(in(two, "c-mode"), "mode!", 5);
+    chmod(in(two, "c-mode"), 0755);
+    tmpdir_write(in(one, "e-changed"), "before", 6);
+    tmpdir_write(in(two, "e-changed"), "after!", 6);
+    free(data);
+    return (struct releases){ source_of(one), source_of(two) };
+}
+
+static void releases_close(struct releases *r)
+{
+    tree_close(r->one.tree);
+    tree_close(r->two.tree);
+}
+
+static void test_base(void **state)
+{
+    struct releases r = two_releases();
+    struct place p = place_new();
+    struct unpack *u;
+    char *kept = mem_printf("%s/a-kept", p.dest), *moved = mem_printf("%s/d/moved", p.dest);
+    char *mode = mem_printf("%s/c-mode", p.dest);
+
+    (void)state;
+    u = open_unpack(&r.two, &p, &r.one, false);
+    assert_int_equal(unpack_needed_count(u), 1);
+    assert_int_equal(unpack_local_bytes(u), 2 * SEGMENT_BYTES);
+    unpack_close(u);
+    u = open_unpack(&r.two, &p, NULL, false); /* the base is gone meanwhile: it is remembered */
+    assert_int_equal(unpack_needed_count(u), 1);
+    assert_int_equal(unpack_local_bytes(u), 2 * SEGMENT_BYTES);
+    give_needed(u, &r.two);
+    finish(u, &r.two, &p);
+    assert_int_equal(inode_of(kept), inode_of(in(r.one.dir, "a-kept")));
+    assert_int_equal(inode_of(moved), inode_of(in(r.one.dir, "b-moved")));
+    assert_true(inode_of(mode) != inode_of(in(r.one.dir, "c-mode"))); /* copied */
+    assert_true(trees_equal(r.one.dir, r.one.dir));
+    free(kept);
+    free(moved);
+    free(mode);
+    place_release(&p);
+    releases_close(&r);
+}
+
+/* A base that is not what its manifest says: a wrong size is always seen, wrong bytes if asked. */
+static void test_a_spoiled_base(void **state)
+{
+    struct releases r = two_releases();
+    struct err err = ERR_INIT;
+    struct place p;
+    struct unpack *u;
+    int fd;
+
+    (void)state;
+    fd = open(in(r.one.dir, "a-kept"), O_WRONLY);
+    assert_int_equal(pwrite(fd, "spoiled", 7, 100), 7);
+    p = place_new();
+    u = open_unpack(&r.two, &p, &r.one, true);
+    assert_int_equal(unpack_needed_count(u), 3);
+    give_needed(u, &r.two);
+    finish(u, &r.two, &p);
+    place_release(&p);
+    assert_int_equal(ftruncate(fd, 10), 0);
+    close(fd);
+    assert_int_equal(unlink(in(r.one.dir, "b-moved")), 0);
+    assert_int_equal(symlink("c-mode", in(r.one.dir, "b-moved")), 0);
+    p = place_new();
+    u = open_unpack(&r.two, &p, &r.one, false);
+    assert_int_equal(unpack_needed_count(u), 3);
+    assert_error(unpack_finish(u, &err), ERR_AGAIN, &err, "3 of 3");
+    give_needed(u, &r.two);
+    finish(u, &r.two, &p);
+    place_release(&p);
+    releases_close(&r);
+}
+
+static void test_a_base_that_is_not_there(void **state)
+{
+    struct releases r = two_releases();
+    struct place p = place_new();
+    struct unpack *u;
+
+    (void)state;
+    r.one.dir = "/no/such/dir";
+    u = open_unpack(&r.two, &p, &r.one, false);
+    assert_int_equal(unpack_needed_count(u), 3);
+    give_needed(u, &r.two);
+    finish(u, &r.two, &p);
+    place_release(&p);
+    releases_close(&r);
+}
+
+/* Another artifact's staging is not continued. */
+static void test_staging_of_another_artifact(void **state)
+{
+    struct source a = large_source(2), b = large_source(3);
+    struct place p = place_new();
+    struct err err = ERR_INIT;
+    struct unpack *u = open_unpack(&a, &p, NULL, false);
+
+    (void)state;
+    assert_ok(give(u, &a, 0, &err), &err);
+    unpack_close(u);
+    u = open_unpack(&b, &p, NULL, false);
+    assert_int_equal(unpack_needed_count(u), b.m->nsegments);
+    give_needed(u, &b);
+    finish(u, &b, &p);
+    place_release(&p);
+    tree_close(a.tree);
+    tree_close(b.tree);
+}
+
+/* A full disk is told as such, and when there is room again the work goes on where it was. (A file
+ * size limit stands in for the disk: EFBIG is -ERR_IO, which is kept apart from -ERR_NO_SPACE.) */
+static void test_writing_fails(void **state)
+{
+    struct source s = large_source(2);
+    struct place p = place_new();
+    struct unpack *u = open_unpack(&s, &p, NULL, false);
+    struct rlimit old, low;
+    struct err err = ERR_INIT;
+    int r;
+
+    (void)state;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_ok(give(u, &s, 0, &err), &err);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    low = old;
+    low.rlim_cur = SEGMENT_BYTES + 100;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    r = give(u, &s, 1, &err);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_error(r, ERR_IO, &err, "write big");
+    assert_false(unpack_needed(u, 0));
+    assert_true(unpack_needed(u, 1));
+    give_needed(u, &s);
+    finish(u, &s, &p);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+/* Nobody who can write to the staging leads us out of it by a link. */
+static void test_links_in_the_staging_are_not_followed(void **state)
+{
+    struct source s = large_source(1);
+    struct place p = place_new();
+    struct unpack *u = open_unpack(&s, &p, NULL, false);
+    char *file = mem_printf("%s/tree/big", p.staging);
+    const char *victim = tmpdir_path("victim");
+    struct err err = ERR_INIT;
+    char *bytes;
+
+    (void)state;
+    tmpdir_write(victim, "precious", 8);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(symlink(victim, file), 0);
+    assert_true(give(u, &s, 0, &err) < 0);
+    assert_non_null(strstr(err.text, "big"));
+    bytes = tmpdir_read(victim, NULL);
+    assert_string_equal(bytes, "precious");
+    free(bytes);
+    free(file);
+    unpack_close(u);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+/* More entries than are synced one by one. */
+static void test_many_small_files(void **state)
+{
+    const char *dir = tmpdir_fresh();
+    struct place p = place_new();
+    struct source s;
+    struct unpack *u;
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        tmpdir_write(tmpdir_path("%s/%d/%d", strrchr(dir, '/') + 1, i % 7, i), "x", (size_t)i % 2);
+    s = source_of(dir);
+    u = open_unpack(&s, &p, NULL, false);
+    give_needed(u, &s);
+    finish(u, &s, &p);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+static void test_no_room_for_the_staging(void **state)
+{
+    struct source s = large_source(1);
+    const char *file = tmpdir_path("plain");
+    struct unpack_options o = { .manifest = s.m, .artifact = s.artifact };
+    char *staging = mem_printf("%s/staging", file), *dest = mem_printf("%s/dest", file);
+    struct err err = ERR_INIT;
+    struct unpack *u = NULL;
+
+    (void)state;
+    tmpdir_write(file, "x", 1);
+    o.staging = staging;
+    o.dest = dest;
+    assert_true(unpack_open(&u, &o, &err) < 0);
+    assert_non_null(strstr(err.text, staging));
+    assert_null(u);
+    unpack_close(NULL);
+    free(staging);
+    free(dest);
+    tree_close(s.tree);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_trees),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_kill_at_every_segment),
+        cmocka_unit_test(test_spoiled_state),
+        cmocka_unit_test(test_after_a_power_cut),
+        cmocka_unit_test(test_checkpoint_covers_what_was_inherited),
+        cmocka_unit_test(test_wrong_bytes_are_refused),
+        cmocka_unit_test(test_base),
+        cmocka_unit_test(test_a_spoiled_base),
+        cmocka_unit_test(test_a_base_that_is_not_there),
+        cmocka_unit_test(test_staging_of_another_artifact),
+        cmocka_unit_test(test_writing_fails),
+        cmocka_unit_test(test_links_in_the_staging_are_not_followed),
+        cmocka_unit_test(test_many_small_files),
+        cmocka_unit_test(test_no_room_for_the_staging),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
