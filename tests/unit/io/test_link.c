@@ -42,7 +42,8 @@ struct fix {
     struct end server, client;
     struct timer guard, beat;
     int stop_after_closed; /* loop_stop() when so many ends are closed */
-    int raw_fd;            /* of tests that speak badly */
+    struct link *stuck;
+    int raw_fd; /* of tests that speak badly */
 };
 
 static void maybe_stop(struct fix *f)
@@ -719,6 +720,85 @@ static void stuck_output_is_noticed(void **state)
     loop_run(f->loop);
 }
 
+static void on_server_open(struct end *e, struct link *l)
+{
+    if (e->opened == 1)
+        flood(e, l); /* the first client never reads */
+}
+
+static void on_client_open(struct end *e, struct link *l)
+{
+    if (e->opened == 1) {
+        e->f->stuck = l;
+        loop_post(e->f->loop, halt, l);
+        connect_as(e->f, e->f->agent, ROLE_REGION, NULL);
+    } else {
+        send_all(e, l);
+    }
+}
+
+/* A leaf may reach the first client before it halts. */
+static void check_numbers(struct end *e, struct link *l, enum msg_type type, const void *msg)
+{
+    if (type != MSG_LEAF)
+        check_and_echo(e, l, type, msg);
+}
+
+/* While megabytes wait for one client that does not read, another is served as if alone. */
+static void slow_reader_holds_nobody_up(void **state)
+{
+    struct fix *f = *state;
+
+    f->client.on_open = on_client_open;
+    f->server.on_open = on_server_open;
+    f->client.on_message = f->server.on_message = check_numbers;
+    connect_as(f, f->agent, ROLE_REGION, NULL);
+    loop_run(f->loop); /* until both ends of the second are closed */
+    assert_int_equal(f->client.next, ECHOES);
+    assert_true(link_received_bytes(f->stuck) < LINK_OUT_MAX);
+    assert_int_equal(f->client.why.code, ERR_NONE);
+    f->stop_after_closed = 4;
+    link_close(f->stuck, ERR_CANCELLED, "");
+    loop_run(f->loop);
+}
+
+static void spoil_the_stream(struct end *e, struct link *l)
+{
+    (void)e;
+    assert_int_equal(send(l->fd, "not TLS at all", 14, MSG_NOSIGNAL), 14);
+}
+
+static void spoilt_stream_is_noticed(void **state)
+{
+    struct fix *f = *state;
+
+    f->client.on_open = spoil_the_stream;
+    connect_as(f, f->agent, ROLE_REGION, NULL);
+    loop_run(f->loop);
+    assert_int_equal(f->server.messages, 0);
+    assert_int_equal(f->server.why.code, ERR_CORRUPT);
+    assert_int_equal(f->client.closed, 1);
+}
+
+static void reset_the_connection(struct end *e, struct link *l)
+{
+    struct linger hard = { .l_onoff = 1, .l_linger = 0 };
+
+    (void)e;
+    assert_int_equal(setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)), 0);
+    link_end(l); /* as a process that is killed: no BYE */
+}
+
+static void killed_peer_is_unreachable(void **state)
+{
+    struct fix *f = *state;
+
+    f->client.on_open = reset_the_connection;
+    connect_as(f, f->agent, ROLE_REGION, NULL);
+    loop_run(f->loop);
+    assert_int_equal(f->server.why.code, ERR_UNREACHABLE);
+}
+
 static void on_quiet_time_over(struct timer *t)
 {
     struct fix *f = CONTAINER_OF(t, struct fix, guard);
@@ -867,6 +947,9 @@ int main(void)
         T(closing_in_a_callback_ends_delivery),
         T(silence_is_noticed),
         T(stuck_output_is_noticed),
+        T(slow_reader_holds_nobody_up),
+        T(spoilt_stream_is_noticed),
+        T(killed_peer_is_unreachable),
         T(pings_keep_an_idle_link),
         T(two_hundred_links),
         T(more_links_than_allowed),
