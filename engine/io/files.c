@@ -241,6 +241,25 @@ int dir_remove(const char *path, struct err *err)
     return remove_at(AT_FDCWD, path, path, 0, err);
 }
 
+int dir_each(const char *path, int (*fn)(void *ctx, const char *name, struct err *err), void *ctx,
+             struct err *err)
+{
+    DIR *dir = opendir(path);
+    struct dirent *e;
+    int r = 0;
+
+    if (dir == NULL)
+        return err_sys(err, errno, "open %s", path);
+    while (r >= 0 && (errno = 0, e = readdir(dir)) != NULL) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            r = fn(ctx, e->d_name, err);
+    }
+    if (r >= 0 && errno != 0)
+        r = err_sys(err, errno, "read %s", path);
+    closedir(dir);
+    return r < 0 ? r : 0;
+}
+
 bool path_exists(const char *path)
 {
     struct stat st;

@@ -26,6 +26,10 @@ MUST_CHECK int dir_make(const char *path, mode_t mode,
 MUST_CHECK int dir_sync(const char *path, struct err *err);
 MUST_CHECK int dir_remove(const char *path, struct err *err); /* recursively, never follows links;
                                                                  missing: fine */
+/* Calls fn for each name in the directory but "." and "..", in no order; fn < 0 ends it, and may
+ * remove what it was called for. */
+MUST_CHECK int dir_each(const char *path, int (*fn)(void *ctx, const char *name, struct err *err),
+                        void *ctx, struct err *err);
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
 

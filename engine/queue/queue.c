@@ -136,7 +136,8 @@ static const char finish_sql[] =
     "not_before = CASE WHEN " TRIES_AGAIN " THEN now_ms() + $7 * (CASE attempt WHEN 1 THEN 1 "
     "WHEN 2 THEN 3 ELSE 9 END) ELSE not_before END, "
     "finished_at = CASE WHEN " TRIES_AGAIN " THEN NULL ELSE now_ms() END, "
-    "result = $4, failure = $5, reason = $6 "
+    "result = $4, failure = $5, "
+    "reason = CASE $3 WHEN 'cancelled' THEN COALESCE(cancel, $6) ELSE $6 END "
     "WHERE id = $1 AND attempt = $2 AND status = 'running'";
 
 /* Was it this very outcome that somebody, probably we, has written already? */
