@@ -56,7 +56,7 @@ static void parent_of(struct buf *out, const char *path)
  */
 static int denied(struct err *err, int r)
 {
-    if (err != NULL &&
+    if (r < 0 && err != NULL &&
         (err->os_errno == EACCES || err->os_errno == EPERM || err->os_errno == EROFS)) {
         err->code = ERR_DENIED;
         return -(int)ERR_DENIED;

@@ -1,12 +1,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "delta/full.h"
 #include "lib/check.h"
+#include "lib/small_disk.h"
 #include "lib/tmpdir.h"
 #include "lib/trees.h"
 #include "store/publish.h"
@@ -221,6 +223,37 @@ static void test_a_pack_of_another_artifact(void **state)
     store_close(s);
 }
 
+/* A full disk fails the publishing, leaves no half object, and does no harm to the next try. */
+static void test_full_disk(void **state)
+{
+    const char *dir = tmpdir_fresh(), *disk = tmpdir_fresh();
+    struct random r = { 3 };
+    struct err err = ERR_INIT;
+    struct store *s = NULL;
+    struct published p;
+    char *data = mem_alloc(3 << 20), *tmp = mem_printf("%s/tmp", disk);
+
+    (void)state;
+    for (size_t i = 0; i < 3 << 20; i++)
+        data[i] = (char)random_next(&r);
+    tmpdir_write(tmpdir_path("%s/a", strrchr(dir, '/') + 1), data, 3 << 20);
+    if (small_disk(disk, 2 << 20)) {
+        assert_ok(store_open(&s, disk, &err), &err);
+        assert_error(artifact_publish(s, dir, NULL, &p, &err), ERR_NO_SPACE, &err, "publish");
+        assert_int_equal(rmdir(tmp), 0);
+        assert_int_equal(mkdir(tmp, 0755), 0);
+        assert_true(small_disk(disk, 16 << 20));
+        assert_ok(artifact_publish(s, dir, NULL, &p, &err), &err);
+        assert_ok(artifact_verify(s, &p.artifact, &p.pack, NULL, &err), &err);
+        store_close(s);
+        assert_int_equal(umount(disk), 0);
+    }
+    free(data);
+    free(tmp);
+    if (s == NULL)
+        skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_cancelling_leaves_nothing),
         cmocka_unit_test(test_flipped_bits_are_detected),
         cmocka_unit_test(test_a_pack_of_another_artifact),
+        cmocka_unit_test(test_full_disk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

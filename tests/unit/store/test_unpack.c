@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -10,6 +11,7 @@
 #include "base/mem.h"
 #include "io/files.h"
 #include "lib/check.h"
+#include "lib/small_disk.h"
 #include "lib/tmpdir.h"
 #include "lib/trees.h"
 #include "store/tree.h"
@@ -478,8 +480,6 @@ static void test_staging_of_another_artifact(void **state)
     tree_close(b.tree);
 }
 
-/* A full disk is told as such, and when there is room again the work goes on where it was. (A file
- * size limit stands in for the disk: EFBIG is -ERR_IO, which is kept apart from -ERR_NO_SPACE.) */
 static void test_writing_fails(void **state)
 {
     struct source s = large_source(2);
@@ -503,6 +503,36 @@ static void test_writing_fails(void **state)
     assert_true(unpack_needed(u, 1));
     give_needed(u, &s);
     finish(u, &s, &p);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+/* A full disk is told as such, and when there is room again the work goes on where it was. */
+static void test_full_disk(void **state)
+{
+    struct source s = large_source(3);
+    const char *disk = tmpdir_fresh();
+    struct place p = { mem_printf("%s/staging", disk), mem_printf("%s/dest", disk) };
+    struct err err = ERR_INIT;
+    struct unpack *u;
+
+    (void)state;
+    if (!small_disk(disk, 2 * SEGMENT_BYTES)) {
+        place_release(&p);
+        tree_close(s.tree);
+        skip();
+    }
+    u = open_unpack(&s, &p, NULL, false);
+    assert_ok(give(u, &s, 0, &err), &err);
+    assert_error(give(u, &s, 1, &err), ERR_NO_SPACE, &err, "write big");
+    assert_true(unpack_needed(u, 1));
+    unpack_close(u);
+    assert_true(small_disk(disk, 8 * SEGMENT_BYTES));
+    u = open_unpack(&s, &p, NULL, false);
+    assert_false(unpack_needed(u, 0));
+    give_needed(u, &s);
+    finish(u, &s, &p);
+    assert_int_equal(umount(disk), 0);
     place_release(&p);
     tree_close(s.tree);
 }
@@ -589,6 +619,7 @@ int main(void)
         cmocka_unit_test(test_a_base_that_is_not_there),
         cmocka_unit_test(test_staging_of_another_artifact),
         cmocka_unit_test(test_writing_fails),
+        cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_links_in_the_staging_are_not_followed),
         cmocka_unit_test(test_many_small_files),
         cmocka_unit_test(test_no_room_for_the_staging),
