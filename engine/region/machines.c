@@ -73,7 +73,7 @@ static void dirty_all(struct machines *ms)
         ms->plans[i]->dirty = true;
 }
 
-static void dirty_service(struct machines *ms, const char *service)
+void machines_touch(struct machines *ms, const char *service)
 {
     for (size_t i = 0; i < ms->nplans; i++) {
         if (strcmp(ms->plans[i]->service, service) == 0)
@@ -250,7 +250,7 @@ static void set_runs(struct machines *ms, struct machine *m)
     for (size_t i = 0; i < m->self->services.count; i++)
         service_make(m, said[i].service)->runs = said[i].release;
     for (size_t i = 0; i < m->nservices; i++)
-        dirty_service(ms, m->services[i].name);
+        machines_touch(ms, m->services[i].name);
 }
 
 int machines_hello(struct machines *ms, const char *id, const struct msg_machine *hello,
@@ -290,6 +290,7 @@ int machines_restore(struct machines *ms, const char *id, const struct msg_machi
 
     if (r < 0)
         return r;
+    set_runs(ms, *ret);
     (*ret)->seen_ms = seen_ms;
     set_reachable(ms, *ret, now_ms - seen_ms < REGION_REACHABLE_MS);
     return 0;
@@ -328,7 +329,7 @@ void machines_restore_report(struct machines *ms, struct machine *m, const char 
     v->report = report == NULL ? NULL : msg_copy(MSG_REPORT, report);
     free(v->moved);
     v->moved = moved == NULL || moved[0] == '\0' ? NULL : mem_strdup(moved);
-    dirty_service(ms, service);
+    machines_touch(ms, service);
 }
 
 static int check_report(const struct machine *m, const struct msg_report *r, struct err *err)
@@ -366,7 +367,7 @@ int machines_report(struct machines *ms, struct machine *m, const struct msg_rep
     note_moved(ms, v);
     v->unsaved = true;
     unsaved(ms, m);
-    dirty_service(ms, r->service);
+    machines_touch(ms, r->service);
     return 0;
 }
 
@@ -385,7 +386,7 @@ int machines_progress(struct machines *ms, struct machine *m, const struct msg_p
         v = service_make(m, p->service);
     codec_free(msg_codec(MSG_PROGRESS), v->progress);
     v->progress = msg_copy(MSG_PROGRESS, p);
-    dirty_service(ms, p->service);
+    machines_touch(ms, p->service);
     return 0;
 }
 

@@ -106,6 +106,9 @@ const struct machine_service *machine_service(const struct machine *m, const cha
 const char *machine_label(const struct machine *m, const char *key); /* or NULL */
 bool machine_runs(const struct machine *m, const char *service);
 
+/* Something else about the service has changed: its plans are to be counted again. */
+void machines_touch(struct machines *ms, const char *service);
+
 /* The plan of a deployment, new or again. -ERR_INVALID: a predicate or rule is malformed. */
 MUST_CHECK int machines_plan(struct machines *ms, const struct msg_plan *msg, struct err *err);
 

@@ -238,6 +238,23 @@ int64_t slots_next_ms(const struct slots *s)
     return next;
 }
 
+void slots_each(const struct slots *s,
+                void (*fn)(void *ctx, const char *service, const char *machine, int64_t until_ms),
+                void *ctx)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&s->services, &i)) != NULL;) {
+        struct slot_service *v = e->value;
+
+        LIST_EACH (&v->leases, node) {
+            struct slot *slot = CONTAINER_OF(node, struct slot, node);
+
+            fn(ctx, v->name, slot->machine, slot->until_ms);
+        }
+    }
+}
+
 size_t slots_used(const struct slots *s, const char *service)
 {
     struct slot_service *v = map_get(&s->services, service);

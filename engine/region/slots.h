@@ -62,6 +62,11 @@ size_t slots_step(struct slots *s, int64_t now_ms, struct slot_grant *out, size_
 /* When the first lease runs out, or -1: never. */
 int64_t slots_next_ms(const struct slots *s);
 
+/* Calls fn for each lease. */
+void slots_each(const struct slots *s,
+                void (*fn)(void *ctx, const char *service, const char *machine, int64_t until_ms),
+                void *ctx);
+
 size_t slots_used(const struct slots *s, const char *service);
 size_t slots_waiting(const struct slots *s, const char *service);
 bool slots_holds(const struct slots *s, const char *service, const char *machine);
