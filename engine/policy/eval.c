@@ -10,26 +10,28 @@
 #include "policy/sandbox.h"
 #include "policy/value.h"
 
-static const char library_prefix[] = "policies/slipway/";
 static const char modules_key[] = "slipway.modules"; /* in the registry */
 
 const char *const eval_functions[] = { "build", "replicate", "waves", "advance", NULL };
 
 const char *eval_library(const char *module, const char **file, size_t *len)
 {
-    char path[BUNDLE_NAME_MAX + 32];
-    if (strcmp(module, "slipway") == 0)
-        snprintf(path, sizeof(path), "%sinit.lua", library_prefix);
-    else if (strncmp(module, "slipway.", 8) == 0 && strlen(module) < BUNDLE_NAME_MAX)
-        snprintf(path, sizeof(path), "%s%s.lua", library_prefix, module + 8);
-    else
-        return NULL;
-    for (const struct embedded *e = embedded_files; e->path != NULL; e++) {
-        if (strcmp(e->path, path) != 0)
+    static const struct {
+        const char *module, *path;
+    } library[] = {
+        { "slipway", "policies/slipway/init.lua" },
+        { "slipway.defaults", "policies/slipway/defaults.lua" },
+    };
+    for (size_t i = 0; i < COUNT_OF(library); i++) {
+        if (strcmp(module, library[i].module) != 0)
             continue;
-        *file = e->path + strlen("policies/");
-        *len = e->len;
-        return (const char *)e->data;
+        for (const struct embedded *e = embedded_files; e->path != NULL; e++) {
+            if (strcmp(e->path, library[i].path) != 0)
+                continue;
+            *file = e->path + strlen("policies/");
+            *len = e->len;
+            return (const char *)e->data;
+        }
     }
     return NULL;
 }

@@ -21,6 +21,8 @@ function defaults.replicate(r)
             table.insert(missing, name)
         end
     end
+    table.sort(missing)
+    table.sort(failed)
     if r.total == 0 then
         return s.hold("no region has a selected machine")
     elseif r.failed > 0 then
