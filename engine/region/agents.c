@@ -108,7 +108,7 @@ void agents_grant(struct region *r)
     size_t n;
 
     do {
-        n = slots_step(r->slots, loop_now_ms(r->loop), grants, COUNT_OF(grants));
+        n = leases_step(r->leases, loop_now_ms(r->loop), grants, COUNT_OF(grants));
         for (size_t i = 0; i < n; i++) {
             const struct doc_goal *g = docs_goal(r->docs, grants[i].service);
             const struct machine *m = machines_find(r->machines, grants[i].machine);
@@ -137,7 +137,7 @@ static void on_slot_ask(struct session *s, const struct msg_slot_ask *m)
                 goal_activates(g->goal, s->machine->id, s->machine->labels, s->machine->nlabels));
 
     if (may &&
-        slots_ask(r->slots, m->service, s->machine->id, m->generation, loop_now_ms(r->loop))) {
+        leases_ask(r->leases, m->service, s->machine->id, m->generation, loop_now_ms(r->loop))) {
         answer.granted = 1;
         state_leases(r->state);
         machines_touch(r->machines, m->service);
@@ -148,7 +148,7 @@ static void on_slot_ask(struct session *s, const struct msg_slot_ask *m)
 
 static void give_slot(struct session *s, const char *service)
 {
-    if (!slots_give(s->r->slots, service, s->machine->id))
+    if (!leases_give(s->r->leases, service, s->machine->id))
         return;
     state_leases(s->r->state);
     machines_touch(s->r->machines, service);
@@ -252,7 +252,7 @@ static void closed(void *ctx, struct link *l, const struct err *why)
     if (s->machine != NULL && session_of(s->machine) == s) {
         s->machine->user = NULL;
         machines_lost(r->machines, s->machine, loop_now_ms(r->loop));
-        slots_drop(r->slots, s->machine->id);
+        leases_drop(r->leases, s->machine->id);
         swarms_lost(s);
     }
     list_remove(&s->node);

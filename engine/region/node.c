@@ -53,7 +53,7 @@ static bool save(struct region *r)
     while (docs_unsaved(r->docs, &name, &doc))
         state_doc(r->state, name, &doc);
     if (r->saving == NULL)
-        r->saving = state_collect(r->state, r->machines, r->slots, &clock);
+        r->saving = state_collect(r->state, r->machines, r->leases, &clock);
     if (r->saving == NULL)
         return false;
     r->save_busy = true;
@@ -77,7 +77,7 @@ static void tick(struct timer *t)
         if (r->machines->nreachable != before)
             uplink_counts_soon(r);
     }
-    if (slots_next_ms(r->slots) >= 0)
+    if (leases_next_ms(r->leases) >= 0)
         agents_grant(r);
     swarms_tick(r);
     save(r);
@@ -179,8 +179,8 @@ static void load_doc(void *ctx, const struct msg_doc *doc)
     if (docs_accept(r->docs, doc, false, &change, &err) < 0)
         log_warn("a saved document is left out: %s", err.text);
     else if (change.goal != NULL)
-        slots_goal(r->slots, change.goal->goal->service, change.goal->goal->generation,
-                   change.goal->goal->max_moving, change.goal->goal->urgent);
+        leases_goal(r->leases, change.goal->goal->service, change.goal->goal->generation,
+                    change.goal->goal->max_moving, change.goal->goal->urgent);
 }
 
 static void load_wanted(void *ctx, const struct msg_artifact *artifact)
@@ -216,7 +216,7 @@ static int load(struct region *r, struct err *err)
     if (status == 0)
         status = state_load_docs(r->state, load_doc, r, err);
     if (status == 0)
-        status = state_load(r->state, r->machines, r->slots, &clock, load_wanted, r, err);
+        status = state_load(r->state, r->machines, r->leases, &clock, load_wanted, r, err);
     if (status == 0)
         drop_unnamed(r);
     return status;
@@ -277,7 +277,7 @@ int region_new(struct region **ret, struct loop *loop, const struct region_optio
     list_init(&r->sessions);
     random_bytes(&r->seed, sizeof(r->seed));
     r->machines = machines_new(o->name);
-    r->slots = slots_new();
+    r->leases = leases_new();
     if (doc_check_name("region", o->name, err) < 0 || start(r, o, err) < 0) {
         if (r->replicas != NULL)
             replicas_stop(r->replicas);
@@ -359,7 +359,7 @@ void region_free(struct region *r)
     if (r->origin != NULL)
         store_close(r->origin);
     docs_free(r->docs);
-    slots_free(r->slots);
+    leases_free(r->leases);
     machines_free(r->machines);
     if (r->identity != NULL)
         link_identity_free(r->identity);

@@ -10,10 +10,10 @@
 
 #include "io/link.h"
 #include "region/docs.h"
+#include "region/leases.h"
 #include "region/machines.h"
 #include "region/region.h"
 #include "region/replicas.h"
-#include "region/slots.h"
 #include "region/state.h"
 #include "store/exchange.h"
 #include "swarm/tracker.h"
@@ -35,7 +35,7 @@ struct region {
 
     struct docs *docs;
     struct machines *machines;
-    struct slots *slots;
+    struct leases *leases;
     struct replicas *replicas;
     struct exchange *exchange;
     struct map swarms; /* hex of a pack -> struct swarm */

@@ -148,7 +148,7 @@ static int load_reports(struct state *s, struct machines *ms, struct err *err)
     return r;
 }
 
-static int load_leases(struct state *s, struct slots *slots, const struct state_clock *clock,
+static int load_leases(struct state *s, struct leases *leases, const struct state_clock *clock,
                        struct err *err)
 {
     struct db_rows *rows = NULL;
@@ -158,8 +158,8 @@ static int load_leases(struct state *s, struct slots *slots, const struct state_
         int64_t left = db_get_int(rows, i, 2) - clock->wall_ms;
 
         if (left > 0)
-            slots_restore(slots, db_get_text(rows, i, 0), db_get_text(rows, i, 1),
-                          clock->now_ms + (left > SLOT_LEASE_MS ? SLOT_LEASE_MS : left));
+            leases_restore(leases, db_get_text(rows, i, 0), db_get_text(rows, i, 1),
+                           clock->now_ms + (left > SLOT_LEASE_MS ? SLOT_LEASE_MS : left));
     }
     db_rows_free(rows);
     return r;
@@ -213,7 +213,7 @@ static int forget(struct state *s, int64_t wall_ms, struct err *err)
     return r;
 }
 
-int state_load(struct state *s, struct machines *ms, struct slots *slots,
+int state_load(struct state *s, struct machines *ms, struct leases *leases,
                const struct state_clock *clock,
                void (*wanted)(void *ctx, const struct msg_artifact *artifact), void *ctx,
                struct err *err)
@@ -225,7 +225,7 @@ int state_load(struct state *s, struct machines *ms, struct slots *slots,
     if (r == 0)
         r = load_reports(s, ms, err);
     if (r == 0)
-        r = load_leases(s, slots, clock, err);
+        r = load_leases(s, leases, clock, err);
     if (r == 0)
         r = load_artifacts(s, wanted, ctx, err);
     return r < 0 ? err_wrap(err, "load the region's state") : 0;
@@ -321,7 +321,7 @@ static void collect_lease(void *ctx, const char *service, const char *machine, i
     row->at_ms = w->clock->wall_ms + until_ms - w->clock->now_ms;
 }
 
-struct state_batch *state_collect(struct state *s, struct machines *ms, const struct slots *slots,
+struct state_batch *state_collect(struct state *s, struct machines *ms, const struct leases *leases,
                                   const struct state_clock *clock)
 {
     struct state_batch *b = s->next;
@@ -340,7 +340,7 @@ struct state_batch *state_collect(struct state *s, struct machines *ms, const st
             b = mem_alloc(sizeof(*b));
         b->leases = true;
         s->leases = false;
-        slots_each(slots, collect_lease, &walk);
+        leases_each(leases, collect_lease, &walk);
     }
     return b;
 }

@@ -2,8 +2,8 @@
  * be replicated, and the signed documents, in one SQLite file.
  *
  *     state_open(&s, path)              made if missing
- *     state_load(s, ms, slots, …)       once, at the start: blocks
- *     b = state_collect(s, ms, slots)   what changed since the last time; on the loop; NULL: nothing
+ *     state_load(s, ms, leases, …)       once, at the start: blocks
+ *     b = state_collect(s, ms, leases)   what changed since the last time; on the loop; NULL: nothing
  *     state_write(s, b)                 in one transaction; in the work pool, one at a time
  *     state_batch_free(b)               or write it again if that failed
  *
@@ -14,8 +14,8 @@
 #ifndef REGION_STATE_H
 #define REGION_STATE_H
 
+#include "region/leases.h"
 #include "region/machines.h"
-#include "region/slots.h"
 
 #define STATE_FORGET_MS (30LL * 24 * 3600 * 1000)
 
@@ -32,7 +32,7 @@ void state_close(struct state *s); /* NULL is fine; no write under way */
 
 /* wanted is called with each artifact that state_want() has remembered. A row that cannot be read
  * is left out and logged. */
-MUST_CHECK int state_load(struct state *s, struct machines *ms, struct slots *slots,
+MUST_CHECK int state_load(struct state *s, struct machines *ms, struct leases *leases,
                           const struct state_clock *clock,
                           void (*wanted)(void *ctx, const struct msg_artifact *artifact), void *ctx,
                           struct err *err);
@@ -47,7 +47,7 @@ MUST_CHECK int state_load_docs(struct state *s, void (*fn)(void *ctx, const stru
 /* The leases have changed: the next batch holds them. */
 void state_leases(struct state *s);
 
-struct state_batch *state_collect(struct state *s, struct machines *ms, const struct slots *slots,
+struct state_batch *state_collect(struct state *s, struct machines *ms, const struct leases *leases,
                                   const struct state_clock *clock);
 MUST_CHECK int state_write(struct state *s, struct state_batch *b, struct err *err);
 void state_batch_free(struct state_batch *b);

@@ -50,7 +50,7 @@ static void on_goal(struct region *r, const struct doc_goal *g)
 
     log_info("goal of %s: generation %llu, deployment %s", goal->service,
              (unsigned long long)goal->generation, goal->deployment);
-    slots_goal(r->slots, goal->service, goal->generation, goal->max_moving, goal->urgent);
+    leases_goal(r->leases, goal->service, goal->generation, goal->max_moving, goal->urgent);
     machines_touch(r->machines, goal->service);
     relay_goal(r, g);
     agents_grant(r);
@@ -228,7 +228,7 @@ static void send_counts(struct region *r, struct count_plan *plan)
     struct err err = ERR_INIT;
 
     machines_count(r->machines, plan, is_current ? g->goal->generation : 0,
-                   is_current ? slots_used(r->slots, plan->service) : 0, &counts);
+                   is_current ? leases_used(r->leases, plan->service) : 0, &counts);
     if (codec_encode(&bytes, msg_codec(MSG_COUNTS), &counts, &err) < 0) {
         log_error("counts of %s: %s", plan->deployment, err.text);
     } else if (bytes.len != plan->sent.len || memcmp(bytes.data, plan->sent.data, bytes.len) != 0) {

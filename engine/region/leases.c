@@ -1,4 +1,4 @@
-#include "region/slots.h"
+#include "region/leases.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,13 +23,13 @@ struct slot_service {
     size_t used, waiting;
 };
 
-struct slots {
+struct leases {
     struct map services;
 };
 
-struct slots *slots_new(void)
+struct leases *leases_new(void)
 {
-    return mem_alloc(sizeof(struct slots));
+    return mem_alloc(sizeof(struct leases));
 }
 
 static void slot_free(struct slot_service *v, struct slot *slot)
@@ -50,7 +50,7 @@ static void empty(struct slot_service *v, struct list *head)
         slot_free(v, CONTAINER_OF(n, struct slot, node));
 }
 
-void slots_free(struct slots *s)
+void leases_free(struct leases *s)
 {
     struct map_entry *e;
 
@@ -69,7 +69,7 @@ void slots_free(struct slots *s)
     free(s);
 }
 
-static struct slot_service *service_of(struct slots *s, const char *name)
+static struct slot_service *service_of(struct leases *s, const char *name)
 {
     struct slot_service *v = map_get(&s->services, name);
 
@@ -83,8 +83,8 @@ static struct slot_service *service_of(struct slots *s, const char *name)
     return v;
 }
 
-void slots_goal(struct slots *s, const char *service, uint64_t generation, uint64_t max_moving,
-                bool urgent)
+void leases_goal(struct leases *s, const char *service, uint64_t generation, uint64_t max_moving,
+                 bool urgent)
 {
     struct slot_service *v = service_of(s, service);
 
@@ -116,8 +116,8 @@ static void lease(struct slot_service *v, struct slot *slot, int64_t until_ms)
     v->used++;
 }
 
-bool slots_ask(struct slots *s, const char *service, const char *machine, uint64_t generation,
-               int64_t now_ms)
+bool leases_ask(struct leases *s, const char *service, const char *machine, uint64_t generation,
+                int64_t now_ms)
 {
     struct slot_service *v = service_of(s, service);
     struct slot *slot = map_get(&v->slots, machine);
@@ -133,7 +133,7 @@ bool slots_ask(struct slots *s, const char *service, const char *machine, uint64
         slot = NULL;
     }
     if (slot == NULL) {
-        if (v->waiting >= SLOTS_QUEUE_MAX)
+        if (v->waiting >= LEASES_QUEUE_MAX)
             return false;
         slot = slot_new(v, machine);
         list_push(&v->queue, &slot->node);
@@ -146,7 +146,7 @@ bool slots_ask(struct slots *s, const char *service, const char *machine, uint64
     return true;
 }
 
-void slots_restore(struct slots *s, const char *service, const char *machine, int64_t until_ms)
+void leases_restore(struct leases *s, const char *service, const char *machine, int64_t until_ms)
 {
     struct slot_service *v = service_of(s, service);
 
@@ -154,7 +154,7 @@ void slots_restore(struct slots *s, const char *service, const char *machine, in
         lease(v, slot_new(v, machine), until_ms);
 }
 
-bool slots_give(struct slots *s, const char *service, const char *machine)
+bool leases_give(struct leases *s, const char *service, const char *machine)
 {
     struct slot_service *v = map_get(&s->services, service);
     struct slot *slot = v == NULL ? NULL : map_get(&v->slots, machine);
@@ -167,7 +167,7 @@ bool slots_give(struct slots *s, const char *service, const char *machine)
     return leased;
 }
 
-void slots_drop(struct slots *s, const char *machine)
+void leases_drop(struct leases *s, const char *machine)
 {
     struct map_entry *e;
 
@@ -194,7 +194,7 @@ static size_t grant(struct slot_service *v, int64_t now_ms, struct slot_grant *o
     return n;
 }
 
-size_t slots_step(struct slots *s, int64_t now_ms, struct slot_grant *out, size_t max)
+size_t leases_step(struct leases *s, int64_t now_ms, struct slot_grant *out, size_t max)
 {
     struct map_entry *e;
     size_t n = 0;
@@ -220,7 +220,7 @@ size_t slots_step(struct slots *s, int64_t now_ms, struct slot_grant *out, size_
     return n;
 }
 
-int64_t slots_next_ms(const struct slots *s)
+int64_t leases_next_ms(const struct leases *s)
 {
     struct map_entry *e;
     int64_t next = -1;
@@ -238,9 +238,9 @@ int64_t slots_next_ms(const struct slots *s)
     return next;
 }
 
-void slots_each(const struct slots *s,
-                void (*fn)(void *ctx, const char *service, const char *machine, int64_t until_ms),
-                void *ctx)
+void leases_each(const struct leases *s,
+                 void (*fn)(void *ctx, const char *service, const char *machine, int64_t until_ms),
+                 void *ctx)
 {
     struct map_entry *e;
 
@@ -255,21 +255,21 @@ void slots_each(const struct slots *s,
     }
 }
 
-size_t slots_used(const struct slots *s, const char *service)
+size_t leases_used(const struct leases *s, const char *service)
 {
     struct slot_service *v = map_get(&s->services, service);
 
     return v == NULL ? 0 : v->used;
 }
 
-size_t slots_waiting(const struct slots *s, const char *service)
+size_t leases_waiting(const struct leases *s, const char *service)
 {
     struct slot_service *v = map_get(&s->services, service);
 
     return v == NULL ? 0 : v->waiting;
 }
 
-bool slots_holds(const struct slots *s, const char *service, const char *machine)
+bool leases_holds(const struct leases *s, const char *service, const char *machine)
 {
     struct slot_service *v = map_get(&s->services, service);
     struct slot *slot = v == NULL ? NULL : map_get(&v->slots, machine);
