@@ -55,7 +55,7 @@ unit_bin := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit_src))
 tool_bin := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(tool_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 
-.PHONY: all run check setup clean install help unit tools fuzz fuzz-run FORCE
+.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -85,6 +85,10 @@ install: all
 	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin/
 	for f in $(installed_lua); do \
 	  install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/slipway/$$f || exit 1; done
+
+## make bench-quickstart   trigger to the last local machine healthy, less the build
+bench-quickstart: all
+	@tests/bench/quickstart
 
 ## make clean    remove what was built
 clean:

@@ -106,7 +106,8 @@ void exchange_object_start(struct exchange *x, struct exchange_object *o, const 
     list_push(&x->object_gets, &o->node);
     if (map_get(&x->objects, hash_hex(hash, hex)) == NULL)
         ask_somebody(o);
-    /* else the next tick finishes it: never from inside this call */
+    else /* the next tick finishes it: never from inside this call */
+        timer_start(x->o.loop, &x->tick, 0, EXCHANGE_TICK_MS, x->tick.fn);
 }
 
 void exchange_object_cancel(struct exchange_object *o)
