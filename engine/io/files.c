@@ -360,3 +360,25 @@ int path_real(struct buf *out, const char *path, struct err *err)
     buf_str_append(out, real);
     return 0;
 }
+
+int file_open_read(int *ret_fd, const char *path, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_sys(err, errno, "open %s", path);
+    *ret_fd = fd;
+    return 0;
+}
+
+int file_reserve(const char *path, uint64_t bytes, struct err *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int failed;
+
+    if (fd < 0)
+        return err_sys(err, errno, "open %s", path);
+    failed = bytes == 0 ? 0 : posix_fallocate(fd, 0, (off_t)bytes);
+    close(fd);
+    return failed == 0 ? 0 : err_sys(err, failed, "reserve %s", path);
+}

@@ -30,6 +30,14 @@ MUST_CHECK int dir_remove(const char *path, struct err *err); /* recursively, ne
  * remove what it was called for. */
 MUST_CHECK int dir_each(const char *path, int (*fn)(void *ctx, const char *name, struct err *err),
                         void *ctx, struct err *err);
+
+/* Opens for reading; *ret_fd is the caller's. */
+MUST_CHECK int file_open_read(int *ret_fd, const char *path, struct err *err);
+
+/* Makes path a file of that many bytes whose space is taken on disk. -ERR_NO_SPACE: the file may be
+ * there, shorter; unlink it. */
+MUST_CHECK int file_reserve(const char *path, uint64_t bytes, struct err *err);
+
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
 

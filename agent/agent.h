@@ -1,0 +1,54 @@
+/* agent.h - the process that runs on every machine: engine-agent.
+ *
+ * It keeps a link to its region node, accepts signed goals, stages the releases that they name,
+ * switches services to them when a goal and a slot allow it, watches their health and reports what
+ * is true. It talks to other agents only to exchange pieces of packs.
+ *
+ * Everything it must remember lies below its root directory, published by rename, so that kill -9
+ * at any point is an ordinary event: start = recovery.
+ *
+ *   ROOT/lock                          one agent a root
+ *   ROOT/region                        the region this machine belongs to (first one it met)
+ *   ROOT/trust.doc                     the trust document in force
+ *   ROOT/floor/SERVICE                 newest goal generation ever accepted, and its digest
+ *   ROOT/goals/SERVICE.doc             the goal of that generation
+ *   ROOT/packs/PACK.{pack,bitmap,index}        what the exchange fetches and gives
+ * (store/exchange.h) ROOT/services/SERVICE/releases/RELEASE/    tree/, manifest, release.doc: whole
+ * or not there ROOT/services/SERVICE/current      -> releases/RELEASE
+ *   ROOT/services/SERVICE/state.json   the journal (journal.h)
+ *   ROOT/services/SERVICE/run          the process that runs (run.h)
+ *   ROOT/logs/SERVICE.log              what the service prints, bounded
+ *
+ * Small files (journal, run, goals) are published from the loop: there are a few of them an
+ * activation, and their order is what correctness rests on. Everything that grows with the artifact
+ * runs in the work pool. */
+#ifndef AGENT_AGENT_H
+#define AGENT_AGENT_H
+
+#include "base/err.h"
+#include "wire/predicate.h"
+
+enum {
+    AGENT_SERVICES_MAX = 256,
+    AGENT_LABELS_MAX = 60, /* of its own; "region" and "machine" come on top */
+    AGENT_STOP_MS = 2000,  /* from SIGTERM to SIGKILL when services stop with the agent */
+};
+
+struct agent_options {
+    const char *region_host;
+    int region_port;
+    const char *identity_dir;
+    const char *root;
+    const char *listen;         /* ADDR:PORT where other agents reach us */
+    const struct label *labels; /* sorted by key; without "region" and "machine" */
+    size_t nlabels;
+    const char *ready_file; /* NULL: none; published once peers are accepted */
+    int parent_fd;          /* read end of the parent's pipe, or -1 */
+    bool stop_services;     /* on SIGTERM and on EOF of parent_fd stop the services, too */
+};
+
+/* Runs until SIGTERM or the parent's end. 0 after a clean stop. -ERR_EXISTS: another agent has this
+ * root; -ERR_INVALID, -ERR_IO: identity, root or address cannot be used. */
+MUST_CHECK int agent_main_loop(const struct agent_options *options, struct err *err);
+
+#endif

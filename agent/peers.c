@@ -1,0 +1,283 @@
+#include "peers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+
+/* A machine that some pack wants us to be connected to. */
+struct wanted {
+    char *id, *host;
+    int port;
+    int fails;
+};
+
+/* What the tracker said of one pack. */
+struct set {
+    struct hash pack;
+    struct wanted *peers;
+    size_t npeers;
+};
+
+/* A link, ours or accepted. */
+struct connection {
+    struct list node;
+    struct peers *owner;
+    struct link *link;
+    char *id; /* of one that we opened; an accepted one has its id from the certificate */
+    bool open, ours;
+};
+
+struct peers {
+    struct peers_options o;
+    struct link_listener *listener;
+    struct map sets; /* by pack */
+    struct list connections;
+    struct timer look;
+    void (*gone)(void *ctx);
+    void *gone_ctx;
+    struct timer say_gone;
+};
+
+static void look_around(struct timer *t);
+
+static void set_free(struct set *s)
+{
+    if (s == NULL)
+        return;
+    for (size_t i = 0; i < s->npeers; i++) {
+        free(s->peers[i].id);
+        free(s->peers[i].host);
+    }
+    free(s->peers);
+    free(s);
+}
+
+static const char *id_of(const struct connection *c)
+{
+    return c->id != NULL ? c->id : link_peer_id(c->link);
+}
+
+static bool is_connected(const struct peers *p, const char *id)
+{
+    LIST_EACH (&p->connections, n) {
+        const struct connection *c = CONTAINER_OF(n, struct connection, node);
+
+        if (strcmp(id_of(c), id) == 0)
+            return true;
+    }
+    return false;
+}
+
+static struct wanted *find_wanted(const struct peers *p, const char *id)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&p->sets, &i)) != NULL;) {
+        struct set *s = e->value;
+
+        for (size_t k = 0; k < s->npeers; k++) {
+            if (strcmp(s->peers[k].id, id) == 0)
+                return &s->peers[k];
+        }
+    }
+    return NULL;
+}
+
+static struct connection *connection_add(struct peers *p, struct link *l, const char *id)
+{
+    struct connection *c = mem_alloc(sizeof(*c));
+
+    c->owner = p;
+    c->link = l;
+    c->id = id == NULL ? NULL : mem_strdup(id);
+    c->ours = id != NULL;
+    list_push(&p->connections, &c->node);
+    return c;
+}
+
+/* The link of a connection that we started carries it as user; an accepted one gets it here. */
+static void opened(void *ctx, struct link *l)
+{
+    struct peers *p = ctx;
+    struct connection *c = link_user(l);
+
+    if (c == NULL) {
+        c = connection_add(p, l, NULL);
+        link_set_user(l, c);
+    }
+    c->open = true;
+    if (p->gone != NULL || exchange_is_banned(p->o.exchange, link_peer_id(l))) {
+        link_close(l, ERR_DENIED, "not welcome");
+        return;
+    }
+    exchange_attach(p->o.exchange, l);
+}
+
+static void message(void *ctx, struct link *l, enum msg_type type, const void *msg)
+{
+    struct peers *p = ctx;
+
+    if (!exchange_message(p->o.exchange, l, type, msg))
+        link_close(l, ERR_INVALID, "not a message between machines");
+}
+
+static void drained(void *ctx, struct link *l)
+{
+    struct peers *p = ctx;
+
+    exchange_drained(p->o.exchange, l);
+}
+
+static void tell_gone(struct timer *t)
+{
+    struct peers *p = CONTAINER_OF(t, struct peers, say_gone);
+
+    p->gone(p->gone_ctx);
+}
+
+static void closed(void *ctx, struct link *l, const struct err *why)
+{
+    struct peers *p = ctx;
+    struct connection *c = link_user(l);
+    struct wanted *w;
+
+    if (c == NULL)
+        return;
+    log_debug("peer %s: %s", id_of(c), why->text);
+    if (c->open)
+        exchange_detach(p->o.exchange, l);
+    else if ((w = find_wanted(p, id_of(c))) != NULL)
+        w->fails++;
+    list_remove(&c->node);
+    free(c->id);
+    free(c);
+    if (p->gone != NULL && list_empty(&p->connections))
+        timer_start(p->o.loop, &p->say_gone, 0, 0, tell_gone);
+}
+
+static const struct link_handler handler = { opened, message, drained, closed };
+
+int peers_new(struct peers **ret, const struct peers_options *o, struct err *err)
+{
+    struct peers *p = mem_alloc(sizeof(*p));
+
+    p->o = *o;
+    list_init(&p->connections);
+    if (link_listen(&p->listener, o->loop, o->self, o->listen, 1u << ROLE_AGENT, PEERS_LINKS_MAX,
+                    &handler, p, err) < 0) {
+        free(p);
+        return err_wrap(err, "listen for peers");
+    }
+    timer_start(o->loop, &p->look, PEERS_RETRY_MS, PEERS_RETRY_MS, look_around);
+    *ret = p;
+    return 0;
+}
+
+int peers_port(const struct peers *p)
+{
+    return link_listener_port(p->listener);
+}
+
+static void connect_to(struct peers *p, struct wanted *w)
+{
+    struct connection *c;
+    struct link *l = NULL;
+    struct err err = ERR_INIT;
+
+    if (link_connect(&l, p->o.loop, p->o.self, w->host, w->port, ROLE_AGENT, w->id, &handler, p,
+                     &err) < 0) {
+        log_debug("peer %s: %s", w->id, err.text);
+        w->fails++;
+        return;
+    }
+    c = connection_add(p, l, w->id);
+    link_set_user(l, c);
+}
+
+static void connect_missing(struct peers *p)
+{
+    const char *self = link_identity_id(p->o.self);
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&p->sets, &i)) != NULL;) {
+        struct set *s = e->value;
+
+        for (size_t k = 0; k < s->npeers; k++) {
+            struct wanted *w = &s->peers[k];
+
+            if (w->fails < PEERS_FAILS_MAX && strcmp(w->id, self) != 0 && !is_connected(p, w->id) &&
+                !exchange_is_banned(p->o.exchange, w->id))
+                connect_to(p, w);
+        }
+    }
+}
+
+static void close_unwanted(struct peers *p)
+{
+    LIST_EACH (&p->connections, n) {
+        struct connection *c = CONTAINER_OF(n, struct connection, node);
+
+        if (c->ours && c->open && find_wanted(p, id_of(c)) == NULL)
+            link_close(c->link, ERR_CANCELLED, "no pack in common");
+    }
+}
+
+static void look_around(struct timer *t)
+{
+    struct peers *p = CONTAINER_OF(t, struct peers, look);
+
+    close_unwanted(p);
+    connect_missing(p);
+}
+
+void peers_set(struct peers *p, const struct msg_peers *m)
+{
+    const struct msg_peer *items = m->peers.items;
+    struct set *s = mem_alloc(sizeof(*s));
+    char hex[HASH_HEX];
+
+    s->pack = m->pack;
+    s->peers = mem_calloc(m->peers.count + 1, sizeof(*s->peers));
+    for (size_t i = 0; i < m->peers.count; i++)
+        s->peers[s->npeers++] =
+            (struct wanted){ mem_strdup(items[i].id), mem_strdup(items[i].host), items[i].port, 0 };
+    set_free(map_put(&p->sets, hash_hex(&m->pack, hex), s));
+    if (p->gone == NULL)
+        connect_missing(p);
+}
+
+void peers_forget(struct peers *p, const struct hash *pack)
+{
+    char hex[HASH_HEX];
+
+    set_free(map_remove(&p->sets, hash_hex(pack, hex)));
+}
+
+void peers_close(struct peers *p, void (*gone)(void *ctx), void *ctx)
+{
+    p->gone = gone;
+    p->gone_ctx = ctx;
+    timer_stop(&p->look);
+    link_listener_close(p->listener);
+    LIST_EACH (&p->connections, n)
+        link_close(CONTAINER_OF(n, struct connection, node)->link, ERR_CANCELLED,
+                   "the agent stops");
+    if (list_empty(&p->connections))
+        timer_start(p->o.loop, &p->say_gone, 0, 0, tell_gone);
+}
+
+void peers_free(struct peers *p)
+{
+    struct map_entry *e;
+
+    if (p == NULL)
+        return;
+    for (size_t i = 0; (e = map_next(&p->sets, &i)) != NULL;)
+        set_free(e->value);
+    map_release(&p->sets);
+    timer_stop(&p->say_gone);
+    free(p);
+}

@@ -1,0 +1,36 @@
+/* peers.h - links to other machines, for the exchange of pieces.
+ *
+ * The region node names for each pack the machines that we should be connected to; we connect to
+ * those that are not connected to us, and drop the links that we opened and that no pack needs any
+ * more. Peers are not trusted: their certificate must be of our cluster, of role agent and of the
+ * id we were told; whatever they send is checked by the exchange. */
+#ifndef AGENT_PEERS_H
+#define AGENT_PEERS_H
+
+#include "io/link.h"
+#include "store/exchange.h"
+
+enum {
+    PEERS_LINKS_MAX = 128, /* accepted */
+    PEERS_RETRY_MS = 2000, /* between looks at who is missing */
+    PEERS_FAILS_MAX = 3,   /* then it is left alone until the tracker names it anew */
+};
+
+struct peers_options {
+    struct loop *loop;
+    struct link_identity *self;
+    struct exchange *exchange;
+    const char *listen; /* ADDR:PORT */
+};
+
+struct peers;
+
+MUST_CHECK int peers_new(struct peers **ret, const struct peers_options *o, struct err *err);
+int peers_port(const struct peers *p);
+void peers_set(struct peers *p, const struct msg_peers *m);
+void peers_forget(struct peers *p, const struct hash *pack);
+/* Closes everything; gone(ctx) fires once, from the loop, when all links are closed. */
+void peers_close(struct peers *p, void (*gone)(void *ctx), void *ctx);
+void peers_free(struct peers *p); /* after gone() */
+
+#endif

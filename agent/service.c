@@ -1,0 +1,609 @@
+#include "service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/files.h"
+#include "log_file.h"
+#include "releases.h"
+#include "service_internal.h"
+
+/* --- what is wanted --- */
+
+const struct goal *service_goal(const struct service *s)
+{
+    return goals_of(s->host.goals, s->name);
+}
+
+bool service_goal_is_live(const struct service *s, const struct goal *g)
+{
+    return goals_is_live(s->host.goals, g, wall_ms());
+}
+
+bool service_artifact(const struct release *r, const char *variant, struct hash *ret)
+{
+    for (size_t i = 0; variant != NULL && i < r->nartifacts; i++) {
+        if (strcmp(r->artifacts[i].variant, variant) == 0) {
+            *ret = r->artifacts[i].artifact;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The active release failed under the deployment that brought it; another one asks for it again. */
+static bool is_second_chance(const struct service *s, const struct goal *g)
+{
+    const struct journal *j = &s->journal;
+
+    return strcmp(j->deployment, g->deployment) != 0 &&
+           journal_bad_reason(j, &j->release, j->deployment) != NULL;
+}
+
+const struct hash *service_wanted(const struct service *s)
+{
+    const struct goal *g = service_goal(s);
+
+    if (g == NULL || g->action != GOAL_RUN || hash_is_zero(&g->release) ||
+        !service_goal_is_live(s, g) || !goals_activates(s->host.goals, g) ||
+        !releases_has(s->dir, &g->release) ||
+        journal_bad_reason(&s->journal, &g->release, g->deployment) != NULL)
+        return NULL;
+    if (hash_equal(&s->journal.release, &g->release) && !is_second_chance(s, g) && !s->idle)
+        return NULL;
+    return &g->release;
+}
+
+/* Does a live goal want the active release gone? */
+static bool is_unwanted(const struct service *s, const struct goal *g)
+{
+    const struct journal *j = &s->journal;
+
+    if (g == NULL || !service_goal_is_live(s, g))
+        return false;
+    if (g->action == GOAL_ABSENT)
+        return j->phase != JOURNAL_STOPPED;
+    return g->action == GOAL_STOP && !hash_is_zero(&j->release) &&
+           (hash_is_zero(&g->release) || hash_equal(&g->release, &j->release));
+}
+
+/* --- keeping --- */
+
+int service_save(struct service *s)
+{
+    struct err err = ERR_INIT;
+    int r = journal_save(&s->journal, s->state_path, &err);
+
+    s->unsaved = r < 0;
+    if (r < 0) {
+        log_error("service %s: %s", s->name, err.text);
+        service_retry(s);
+    }
+    return r;
+}
+
+static void retry_now(struct timer *t)
+{
+    service_poke(CONTAINER_OF(t, struct service, retry));
+}
+
+void service_retry(struct service *s)
+{
+    if (!s->retry.active)
+        timer_start(s->host.loop, &s->retry, SERVICE_RETRY_MS, 0, retry_now);
+}
+
+void service_set_verdict(struct service *s, enum verdict verdict, const char *reason)
+{
+    struct journal *j = &s->journal;
+
+    if (s->verdict == VERDICT_BAD)
+        return;
+    s->verdict = verdict;
+    snprintf(s->reason, sizeof(s->reason), "%s", reason);
+    if (verdict == VERDICT_GOOD && j->phase == JOURNAL_TRIAL) {
+        j->phase = JOURNAL_COMMITTED;
+        j->starts = 0;
+        (void)!service_save(s);
+        service_prune(s);
+    }
+    if (verdict == VERDICT_BAD) {
+        journal_latch_bad(j, &j->release, j->deployment, s->reason);
+        (void)!service_save(s);
+    }
+    log_info("service %s: activation %llu is %s: %s", s->name, (unsigned long long)j->activation,
+             verdict == VERDICT_GOOD  ? "good"
+             : verdict == VERDICT_BAD ? "bad"
+                                      : "unknown",
+             s->reason);
+    slots_free(s->host.slots, s->name);
+    service_poke(s);
+}
+
+static void run_prune(struct work *w)
+{
+    struct service *s = CONTAINER_OF(w, struct service, prune);
+    struct err err = ERR_INIT;
+
+    if (releases_prune(s->dir, s->prune_keep, COUNT_OF(s->prune_keep), &err) < 0)
+        log_warn("service %s: %s", s->name, err.text);
+}
+
+static void pruned(struct work *w)
+{
+    struct service *s = CONTAINER_OF(w, struct service, prune);
+
+    s->pruning = false;
+    if (s->prune_again)
+        service_prune(s);
+}
+
+void service_prune(struct service *s)
+{
+    const struct goal *g = service_goal(s);
+
+    s->prune_again = s->pruning;
+    if (s->pruning)
+        return;
+    memset(s->prune_keep, 0, sizeof(s->prune_keep));
+    s->prune_keep[0] = s->journal.release;
+    s->prune_keep[1] = s->journal.previous;
+    if (g != NULL) {
+        s->prune_keep[2] = g->release;
+        s->prune_keep[3] = g->rollback_to;
+    }
+    if (s->stage != NULL)
+        s->prune_keep[4] = *stage_release(s->stage);
+    s->pruning = true;
+    s->prune.run = run_prune;
+    s->prune.done = pruned;
+    work_submit(s->host.pool, &s->prune);
+}
+
+/* --- staging --- */
+
+static const struct sources *find_sources(const struct service *s, const struct hash *release)
+{
+    for (int i = 0; i < s->nsources; i++) {
+        if (hash_equal(&s->sources[i].release, release))
+            return &s->sources[i];
+    }
+    return NULL;
+}
+
+void service_sources(struct service *s, const struct msg_sources *m)
+{
+    const struct msg_pack *packs = m->packs.items;
+    struct sources *known = NULL;
+
+    if (m->packs.count == 0)
+        return;
+    for (int i = 0; i < s->nsources; i++) {
+        if (hash_equal(&s->sources[i].release, &m->release))
+            known = &s->sources[i];
+    }
+    if (known == NULL && s->nsources == SERVICE_SOURCES_MAX)
+        memmove(&s->sources[0], &s->sources[1], (size_t)--s->nsources * sizeof(s->sources[0]));
+    if (known == NULL)
+        known = &s->sources[s->nsources++];
+    *known = (struct sources){ m->release, m->artifact, packs[0].pack };
+    service_poke(s);
+}
+
+static void note_progress(struct service *s)
+{
+    if (s->stage != NULL)
+        stage_progress(s->stage, &s->progress);
+}
+
+static void stage_failed(struct service *s, const struct hash *release, const struct err *err)
+{
+    if (!hash_equal(&s->stage_failed, release) || strcmp(s->stage_err.text, err->text) != 0)
+        log_warn("service %s: %s", s->name, err->text);
+    s->stage_failed = *release;
+    s->stage_err = *err;
+}
+
+static void stage_again(struct timer *t)
+{
+    service_poke(CONTAINER_OF(t, struct service, stage_retry));
+}
+
+static void staged(void *ctx, struct stage *stage, int status, const struct err *err)
+{
+    struct service *s = ctx;
+    int64_t delay = (int64_t)SERVICE_STAGE_RETRY_MIN_MS
+                    << (s->stage_attempt < 8 ? s->stage_attempt : 8);
+
+    note_progress(s);
+    s->stage = NULL;
+    if (status == 0) {
+        char hex[HASH_HEX];
+
+        log_info("service %s: staged release %.12s", s->name, hash_hex(stage_release(stage), hex));
+        switch_mark_verified(s, stage_release(stage));
+        memset(&s->stage_failed, 0, sizeof(s->stage_failed));
+        s->stage_attempt = 0;
+        service_prune(s);
+    } else {
+        stage_failed(s, stage_release(stage), err);
+        s->stage_attempt++;
+        if (delay > SERVICE_STAGE_RETRY_MAX_MS)
+            delay = SERVICE_STAGE_RETRY_MAX_MS;
+        timer_start(s->host.loop, &s->stage_retry, delay, 0, stage_again);
+    }
+    stage_free(stage);
+    service_poke(s);
+}
+
+static void drop_pack(struct service *s)
+{
+    if (hash_is_zero(&s->pack))
+        return;
+    if (s->reseeding)
+        exchange_fetch_cancel(&s->reseed);
+    s->reseeding = false;
+    if (!s->host.pack_is_used(s->host.ctx, &s->pack, s->name)) {
+        s->host.pack_dropped(s->host.ctx, &s->pack);
+        exchange_forget(s->host.exchange, &s->pack);
+    }
+    memset(&s->pack, 0, sizeof(s->pack));
+}
+
+static void reseeded(struct exchange_fetch *f, int status)
+{
+    struct service *s = CONTAINER_OF(f, struct service, reseed);
+
+    s->reseeding = false;
+    if (status < 0)
+        log_debug("service %s: give the pack again: %s", s->name, f->err.text);
+}
+
+/* Staged by an agent before us, and its pack is still here: others may need it. */
+static void reseed(struct service *s, const struct sources *src)
+{
+    char hex[HASH_HEX];
+    AUTO_FREE char *path = mem_printf("%s/packs/%s.pack", s->host.root, hash_hex(&src->pack, hex));
+
+    if (!hash_is_zero(&s->pack) || s->stage != NULL || !path_exists(path) ||
+        s->host.pack_is_used(s->host.ctx, &src->pack, s->name))
+        return;
+    s->pack = src->pack;
+    s->reseeding = true;
+    exchange_fetch_start(s->host.exchange, &s->reseed, &s->pack, reseeded);
+}
+
+static void begin_stage(struct service *s, const struct goal *g, const struct sources *src,
+                        const struct release *release)
+{
+    struct stage_options o = { .loop = s->host.loop,
+                               .pool = s->host.pool,
+                               .exchange = s->host.exchange,
+                               .dir = s->dir,
+                               .release = g->release,
+                               .base = s->journal.release,
+                               .doc = *goals_release_doc(s->host.goals, &g->release),
+                               .pack = src->pack };
+    struct err err = ERR_INIT;
+
+    if (!service_artifact(release, goals_variant(s->host.goals, release), &o.artifact)) {
+        (void)!err_set(&err, ERR_NOT_FOUND, "stage: the release has no artifact for this machine");
+        stage_failed(s, &g->release, &err);
+        return;
+    }
+    if (!hash_equal(&o.artifact, &src->artifact)) {
+        (void)!err_set(&err, ERR_INVALID, "stage: the region node offers another artifact");
+        stage_failed(s, &g->release, &err);
+        return;
+    }
+    if (!releases_has(s->dir, &o.base))
+        memset(&o.base, 0, sizeof(o.base));
+    s->pack = src->pack;
+    s->progress = (struct stage_progress){ 0 };
+    s->progress_release = g->release;
+    snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", g->deployment);
+    stage_start(&s->stage, &o, staged, s);
+}
+
+static void keep_staging(struct service *s, const struct goal *g)
+{
+    bool wanted = g != NULL && g->action == GOAL_RUN && !hash_is_zero(&g->release) &&
+                  service_goal_is_live(s, g) && goals_stages(s->host.goals, g);
+    const struct sources *src = wanted ? find_sources(s, &g->release) : NULL;
+    const struct release *release = wanted ? goals_release(s->host.goals, &g->release) : NULL;
+
+    if (s->stage != NULL && (!wanted || !hash_equal(stage_release(s->stage), &g->release))) {
+        stage_free(s->stage);
+        s->stage = NULL;
+        s->stage_attempt = 0;
+        timer_stop(&s->stage_retry);
+    }
+    if (!hash_is_zero(&s->pack) && (src == NULL || !hash_equal(&s->pack, &src->pack)) &&
+        (g == NULL || service_goal_is_live(s, g)) && s->stage == NULL)
+        drop_pack(s);
+    if (src == NULL || s->stage != NULL || s->reseeding)
+        return;
+    if (releases_has(s->dir, &g->release))
+        reseed(s, src);
+    else if (release != NULL && !s->stage_retry.active)
+        begin_stage(s, g, src, release);
+}
+
+bool service_progress(const struct service *s, struct msg_progress *ret)
+{
+    struct stage_progress p = s->progress;
+
+    if (hash_is_zero(&s->progress_release))
+        return false;
+    if (s->stage != NULL)
+        stage_progress(s->stage, &p);
+    *ret = (struct msg_progress){ .service = s->name,
+                                  .deployment = (char *)(uintptr_t)s->progress_deployment,
+                                  .release = s->progress_release,
+                                  .staged_bytes = p.staged_bytes,
+                                  .wanted_bytes = p.wanted_bytes,
+                                  .seed_bytes = p.seed_bytes,
+                                  .peer_bytes = p.peer_bytes,
+                                  .saved_bytes = p.saved_bytes };
+    return true;
+}
+
+bool service_uses_pack(const struct service *s, const struct hash *pack)
+{
+    return hash_equal(&s->pack, pack);
+}
+
+/* --- reporting --- */
+
+/* What is true of the active release, which is the goal's. */
+static void say_active(struct service *s, struct msg_report *r)
+{
+    r->verdict = (uint8_t)s->verdict;
+    r->reason = s->reason;
+    if (s->verdict == VERDICT_GOOD)
+        r->phase = PHASE_HEALTHY;
+    else
+        r->phase = s->verdict == VERDICT_NONE ? PHASE_ACTIVATED : PHASE_FAILED;
+}
+
+/* False: there is nothing to say of this goal yet. */
+static bool say(struct service *s, const struct goal *g, struct msg_report *r)
+{
+    const char *bad = journal_bad_reason(&s->journal, &g->release, g->deployment);
+
+    r->release = g->release;
+    if (g->action != GOAL_RUN) {
+        r->phase = PHASE_STOPPED;
+        return s->journal.phase == JOURNAL_STOPPED && s->step == STEP_REST;
+    }
+    if (hash_is_zero(&g->release))
+        return false;
+    if (hash_equal(&s->journal.release, &g->release) && !s->idle) {
+        say_active(s, r);
+        return true;
+    }
+    if (bad != NULL) {
+        r->phase = PHASE_FAILED;
+        r->verdict = VERDICT_BAD;
+        r->reason = (char *)(uintptr_t)bad;
+        return true;
+    }
+    if (hash_equal(&s->stage_failed, &g->release)) {
+        r->phase = PHASE_FAILED;
+        r->verdict = VERDICT_UNKNOWN;
+        r->reason = s->stage_err.text;
+        return true;
+    }
+    r->phase = PHASE_STAGED;
+    return releases_has(s->dir, &g->release) && switch_is_verified(s, &g->release);
+}
+
+static void report(struct service *s, const struct goal *g)
+{
+    struct msg_report r = { .service = s->name,
+                            .activation = s->journal.activation,
+                            .boot = (char *)(uintptr_t)proc_boot_id(),
+                            .at_ms = (uint64_t)wall_ms(),
+                            .reason = (char *)(uintptr_t) "" };
+    const char *refusal = goals_last_refusal(s->host.goals, s->name);
+
+    if (g == NULL)
+        return;
+    r.deployment = g->deployment;
+    r.generation = g->generation;
+    if (!say(s, g, &r))
+        return;
+    if (r.reason[0] == '\0' || r.verdict == VERDICT_GOOD)
+        r.reason = (char *)(uintptr_t)refusal;
+    reports_offer(s->host.reports, &r);
+}
+
+void service_describe(const struct service *s, struct msg_service *ret)
+{
+    *ret = (struct msg_service){ .service = s->name,
+                                 .release = s->journal.release,
+                                 .generation = goals_floor(s->host.goals, s->name),
+                                 .verdict = (uint8_t)s->verdict };
+}
+
+/* --- the step --- */
+
+/* A switch is wanted and could be begun. Returns true if something was begun. */
+static bool keep_switching(struct service *s, const struct goal *g, const struct hash *wanted)
+{
+    struct msg_slot_ask ask = { .service = s->name,
+                                .deployment = g->deployment,
+                                .release = *wanted,
+                                .generation = g->generation };
+
+    if (!switch_is_verified(s, wanted)) {
+        if (!s->retry.active)
+            switch_verify(s, wanted);
+        return true;
+    }
+    slots_want(s->host.slots, &ask);
+    if (!slots_has(s->host.slots, s->name) || s->retry.active)
+        return false;
+    switch_begin(s);
+    return s->step != STEP_REST;
+}
+
+static bool keep_running(struct service *s)
+{
+    if (s->active == NULL || s->idle || run_is_up(s) || s->restart.active ||
+        !releases_has(s->dir, &s->journal.release))
+        return false;
+    if (!s->leftovers_gone || !switch_is_verified(s, &s->journal.release)) {
+        if (!s->retry.active)
+            switch_verify(s, &s->journal.release);
+        return true;
+    }
+    run_start(s);
+    return s->step != STEP_REST;
+}
+
+/* A staged release that no agent of this life has looked at: it is reported only after that. */
+static bool keep_verified(struct service *s, const struct goal *g)
+{
+    if (g == NULL || g->action != GOAL_RUN || s->retry.active ||
+        hash_equal(&g->release, &s->journal.release) || !releases_has(s->dir, &g->release) ||
+        switch_is_verified(s, &g->release) || !goals_stages(s->host.goals, g))
+        return false;
+    switch_verify(s, &g->release);
+    return true;
+}
+
+static bool act(struct service *s, const struct goal *g)
+{
+    const struct hash *wanted = service_wanted(s);
+
+    if (is_unwanted(s, g)) {
+        switch_off(s);
+        return true;
+    }
+    if (wanted != NULL) {
+        if (keep_switching(s, g, wanted))
+            return true;
+    } else if (s->journal.phase != JOURNAL_TRIAL || s->verdict != VERDICT_NONE) {
+        slots_free(s->host.slots, s->name);
+    }
+    return keep_running(s) || keep_verified(s, g);
+}
+
+static void step(struct timer *t)
+{
+    struct service *s = CONTAINER_OF(t, struct service, poke);
+    const struct goal *g = service_goal(s);
+
+    if (s->stopping)
+        return;
+    if (s->unsaved && !s->retry.active)
+        (void)!service_save(s);
+    keep_staging(s, g);
+    if (s->step == STEP_REST)
+        (void)act(s, g);
+    note_progress(s);
+    report(s, g);
+}
+
+void service_poke(struct service *s)
+{
+    if (!s->poke.active)
+        timer_start(s->host.loop, &s->poke, 0, 0, step);
+}
+
+void service_tick(struct service *s)
+{
+    struct err err = ERR_INIT;
+
+    if (log_file_bound(s->log_path, &err) < 0)
+        log_warn("service %s: %s", s->name, err.text);
+    service_poke(s);
+}
+
+/* --- life --- */
+
+static void load_journal(struct service *s)
+{
+    AUTO_FREE char *aside = mem_printf("%s.unreadable", s->state_path);
+    struct err err = ERR_INIT;
+
+    if (journal_load(&s->journal, s->state_path, &err) == 0)
+        return;
+    log_error("service %s: %s: starting from what is current", s->name, err.text);
+    (void)rename(s->state_path, aside);
+}
+
+int service_open(struct service **ret, const struct service_host *host, const char *name,
+                 struct err *err)
+{
+    AUTO_FREE char *logs = mem_printf("%s/logs", host->root);
+    AUTO_FREE char *dir = mem_printf("%s/services/%s", host->root, name);
+    AUTO_FREE char *releases = mem_printf("%s/releases", dir);
+    struct service *s;
+
+    if (dir_make(releases, 0755, err) < 0 || dir_make(logs, 0755, err) < 0)
+        return err_wrap(err, "service %s", name);
+    s = mem_alloc(sizeof(*s));
+    s->host = *host;
+    s->name = mem_strdup(name);
+    s->dir = mem_strdup(dir);
+    s->state_path = mem_printf("%s/state.json", dir);
+    s->run_path = mem_printf("%s/run", dir);
+    s->log_path = mem_printf("%s/%s.log", logs, name);
+    s->tag = mem_printf("SLIPWAY_UNIT=%s", dir);
+    run_init(s);
+    load_journal(s);
+    switch_recover(s);
+    service_poke(s);
+    *ret = s;
+    return 0;
+}
+
+void service_stop(struct service *s, int64_t grace_ms)
+{
+    s->stopping = true;
+    health_free(s->health);
+    s->health = NULL;
+    timer_stop(&s->poke);
+    timer_stop(&s->restart);
+    timer_stop(&s->retry);
+    if (process_is_up(&s->helper))
+        process_stop(&s->helper, grace_ms);
+    if (process_is_up(&s->main))
+        process_stop(&s->main, grace_ms);
+}
+
+bool service_is_down(const struct service *s)
+{
+    return !process_is_up(&s->main) && !process_is_up(&s->helper);
+}
+
+void service_free(struct service *s)
+{
+    if (s == NULL)
+        return;
+    timer_stop(&s->poke);
+    timer_stop(&s->retry);
+    timer_stop(&s->restart);
+    timer_stop(&s->helper_limit);
+    timer_stop(&s->stage_retry);
+    health_free(s->health);
+    if (s->reseeding)
+        exchange_fetch_cancel(&s->reseed);
+    stage_abandon(s->stage);
+    process_release(&s->main);
+    process_release(&s->helper);
+    release_free(s->active);
+    free(s->port_text);
+    free(s->tag);
+    free(s->log_path);
+    free(s->run_path);
+    free(s->state_path);
+    free(s->dir);
+    free(s->name);
+    free(s);
+}

@@ -1,0 +1,138 @@
+#include "uplink.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+struct uplink {
+    struct uplink_options o;
+    char *host, *region;
+    struct link *link; /* started or open */
+    bool open;
+    struct timer retry;
+    int attempt;
+    void (*gone)(void *ctx); /* closing, when set */
+};
+
+static void connect_now(struct uplink *u);
+
+static void retry_now(struct timer *t)
+{
+    connect_now(CONTAINER_OF(t, struct uplink, retry));
+}
+
+static void say_gone(struct timer *t)
+{
+    struct uplink *u = CONTAINER_OF(t, struct uplink, retry);
+
+    u->gone(u->o.ctx);
+}
+
+static void retry_later(struct uplink *u)
+{
+    timer_start(u->o.loop, &u->retry, link_backoff_ms(u->attempt++), 0, retry_now);
+}
+
+static void opened(void *ctx, struct link *l)
+{
+    struct uplink *u = ctx;
+
+    u->open = true;
+    u->attempt = 0;
+    if (u->region == NULL)
+        u->region = mem_strdup(link_peer_id(l));
+    log_info("connected to region %s at %s:%d", link_peer_id(l), u->host, u->o.port);
+    u->o.up(u->o.ctx, l);
+}
+
+static void message(void *ctx, struct link *l, enum msg_type type, const void *msg)
+{
+    struct uplink *u = ctx;
+
+    u->o.message(u->o.ctx, l, type, msg);
+}
+
+static void drained(void *ctx, struct link *l)
+{
+    struct uplink *u = ctx;
+
+    u->o.drained(u->o.ctx, l);
+}
+
+static void closed(void *ctx, struct link *l, const struct err *why)
+{
+    struct uplink *u = ctx;
+    bool was_open = u->open;
+
+    /* The first failure of a series is worth a line, and every lost connection. */
+    if (u->gone == NULL && (was_open || u->attempt == 0))
+        log_warn("region node %s:%d: %s", u->host, u->o.port, why->text);
+    u->link = NULL;
+    u->open = false;
+    if (was_open)
+        u->o.down(u->o.ctx, l);
+    if (u->gone != NULL)
+        u->gone(u->o.ctx);
+    else
+        retry_later(u);
+}
+
+static const struct link_handler handler = { opened, message, drained, closed };
+
+static void connect_now(struct uplink *u)
+{
+    struct err err = ERR_INIT;
+
+    if (link_connect(&u->link, u->o.loop, u->o.self, u->host, u->o.port, ROLE_REGION, u->region,
+                     &handler, u, &err) == 0)
+        return;
+    u->link = NULL;
+    if (u->attempt == 0)
+        log_warn("region node %s:%d: %s", u->host, u->o.port, err.text);
+    retry_later(u);
+}
+
+void uplink_new(struct uplink **ret, const struct uplink_options *o)
+{
+    struct uplink *u = mem_alloc(sizeof(*u));
+
+    u->o = *o;
+    u->host = mem_strdup(o->host);
+    u->region = o->region == NULL ? NULL : mem_strdup(o->region);
+    *ret = u;
+    timer_start(o->loop, &u->retry, 0, 0, retry_now);
+}
+
+int uplink_send(struct uplink *u, enum msg_type type, const void *msg, struct err *err)
+{
+    if (!u->open)
+        return err_set(err, ERR_UNREACHABLE, "the region node cannot be reached");
+    return link_send(u->link, type, msg, err);
+}
+
+struct link *uplink_link(const struct uplink *u)
+{
+    return u->open ? u->link : NULL;
+}
+
+void uplink_close(struct uplink *u, void (*gone)(void *ctx))
+{
+    u->gone = gone;
+    timer_stop(&u->retry);
+    if (u->link != NULL)
+        link_close(u->link, ERR_CANCELLED, "the agent stops");
+    else
+        timer_start(u->o.loop, &u->retry, 0, 0, say_gone);
+}
+
+void uplink_free(struct uplink *u)
+{
+    if (u == NULL)
+        return;
+    timer_stop(&u->retry);
+    free(u->host);
+    free(u->region);
+    free(u);
+}
