@@ -332,6 +332,15 @@ uint64_t goals_refused(const struct goals *g, enum goals_refusal why)
     return why < REFUSED_END ? g->refused[why] : 0;
 }
 
+uint64_t goals_refused_all(const struct goals *g)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < REFUSED_END; i++)
+        sum += g->refused[i];
+    return sum;
+}
+
 /* Counts, and keeps the text for the service's next report. */
 static int refuse(struct goals *g, const char *service, enum goals_refusal why, int r,
                   struct err *err)

@@ -76,6 +76,7 @@ const struct release *goals_release(const struct goals *g, const struct hash *id
 const struct bytes *goals_release_doc(const struct goals *g, const struct hash *id);
 
 uint64_t goals_refused(const struct goals *g, enum goals_refusal why);
+uint64_t goals_refused_all(const struct goals *g);
 const char *goals_refusal_name(enum goals_refusal why);
 
 #endif

@@ -1,0 +1,662 @@
+#include "agent.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hex.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "goals.h"
+#include "io/files.h"
+#include "io/proc.h"
+#include "peers.h"
+#include "service.h"
+#include "uplink.h"
+
+enum {
+    POOL_THREADS = 2,
+    PROGRESS_MS = 1000,
+    TICK_MS = 10000,
+    CLOSE_MS = 2000, /* for links to say goodbye */
+    KILL_SLACK_MS = 1500,
+    EARLY_MAX = 2 * AGENT_SERVICES_MAX,
+    REGION_FILE_MAX = 256,
+};
+
+/* Sources that came before the goal that makes their service. */
+struct early {
+    struct list node;
+    struct msg_sources *sources;
+};
+
+enum stop_state { STOP_NONE = 0, STOP_SERVICES, STOP_LINKS, STOP_DONE };
+
+struct agent {
+    struct agent_options o;
+    char *root, *region, *listen_host;
+    int lock_fd;
+    struct loop *loop;
+    struct work_pool *pool;
+    struct http_client *http;
+    struct link_identity *self;
+    struct exchange *exchange;
+    struct goals *goals;
+    struct reports *reports;
+    struct slots *slots;
+    struct peers *peers;
+    struct uplink *uplink;
+    struct map services; /* struct service */
+    struct service_host host;
+    struct list early;
+    size_t nearly;
+    struct map
+        told; /* service -> struct msg_progress that this link has been told (numbers only) */
+    struct timer progress, tick, give_up;
+    struct watch parent;
+    enum stop_state stop;
+    int links_left;
+};
+
+/* --- services --- */
+
+static struct service *find_service(const struct agent *a, const char *name)
+{
+    return map_get(&a->services, name);
+}
+
+static bool pack_is_used(void *ctx, const struct hash *pack, const char *service)
+{
+    const struct agent *a = ctx;
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;) {
+        if (strcmp(e->key, service) != 0 && service_uses_pack(e->value, pack))
+            return true;
+    }
+    return false;
+}
+
+static void pack_dropped(void *ctx, const struct hash *pack)
+{
+    struct agent *a = ctx;
+
+    peers_forget(a->peers, pack);
+}
+
+static struct service *make_service(struct agent *a, const char *name)
+{
+    struct service *s = find_service(a, name);
+    struct err err = ERR_INIT;
+
+    if (s != NULL)
+        return s;
+    if (a->services.count >= AGENT_SERVICES_MAX) {
+        log_error("service %s: there are %d already", name, AGENT_SERVICES_MAX);
+        return NULL;
+    }
+    if (service_open(&s, &a->host, name, &err) < 0) {
+        log_error("%s", err.text);
+        return NULL;
+    }
+    map_put(&a->services, name, s);
+    return s;
+}
+
+static void poke_all(struct agent *a)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
+        service_poke(e->value);
+}
+
+static void slot_granted(void *ctx, const char *service)
+{
+    struct agent *a = ctx;
+    struct service *s = find_service(a, service);
+
+    if (s != NULL)
+        service_poke(s);
+}
+
+static int service_found(void *ctx, const char *name, struct err *err)
+{
+    (void)err;
+    if (doc_check_name("service", name, NULL) == 0)
+        (void)make_service(ctx, name);
+    return 0;
+}
+
+/* What is on disk, and what a kept goal names: a service may be new and not on disk yet. */
+static int open_services(struct agent *a, struct err *err)
+{
+    AUTO_FREE char *path = mem_printf("%s/services", a->root);
+    const struct goal *g;
+    int r;
+
+    if (dir_make(path, 0755, err) < 0)
+        return -(int)err->code;
+    r = dir_each(path, service_found, a, err);
+    for (size_t i = 0; r == 0 && (g = goals_next(a->goals, &i)) != NULL;)
+        (void)make_service(a, g->service);
+    return r;
+}
+
+/* --- messages --- */
+
+static void early_free(struct agent *a, struct early *e)
+{
+    list_remove(&e->node);
+    codec_free(msg_codec(MSG_SOURCES), e->sources);
+    free(e);
+    a->nearly--;
+}
+
+static void keep_early(struct agent *a, const struct msg_sources *m)
+{
+    struct early *e = mem_alloc(sizeof(*e));
+    struct msg_sources *copy = mem_alloc(sizeof(*copy));
+
+    if (a->nearly == EARLY_MAX)
+        early_free(a, CONTAINER_OF(a->early.next, struct early, node));
+    *copy = *m;
+    copy->service = mem_strdup(m->service);
+    copy->packs.items = mem_dup(m->packs.items, m->packs.count * sizeof(struct msg_pack));
+    e->sources = copy;
+    list_push(&a->early, &e->node);
+    a->nearly++;
+}
+
+static void take_sources(struct agent *a, const struct msg_sources *m)
+{
+    struct service *s = find_service(a, m->service);
+
+    if (s != NULL)
+        service_sources(s, m);
+    else
+        keep_early(a, m);
+}
+
+static void new_goal(struct agent *a, const char *name)
+{
+    struct service *s = make_service(a, name);
+
+    if (s == NULL)
+        return;
+    LIST_EACH (&a->early, n) {
+        struct early *e = CONTAINER_OF(n, struct early, node);
+
+        if (strcmp(e->sources->service, name) == 0) {
+            service_sources(s, e->sources);
+            early_free(a, e);
+        }
+    }
+    service_poke(s);
+}
+
+static void take_doc(struct agent *a, const struct msg_doc *m)
+{
+    struct goals_taken taken;
+    struct err err = ERR_INIT;
+
+    if (goals_take(a->goals, (enum doc_kind)m->kind, m->bytes.data, m->bytes.len, &taken, &err) <
+        0) {
+        log_warn("refused (%" PRIu64 " in all): %s", goals_refused_all(a->goals), err.text);
+        poke_all(a);
+        return;
+    }
+    if (taken.change == GOALS_GOAL)
+        new_goal(a, taken.service);
+    else if (taken.change != GOALS_SAME)
+        poke_all(a);
+}
+
+static void message(void *ctx, struct link *l, enum msg_type type, const void *msg)
+{
+    struct agent *a = ctx;
+
+    if (exchange_message(a->exchange, l, type, msg))
+        return;
+    if (type == MSG_DOC)
+        take_doc(a, msg);
+    else if (type == MSG_SOURCES)
+        take_sources(a, msg);
+    else if (type == MSG_SLOT)
+        slots_message(a->slots, msg);
+    else if (type == MSG_PEERS)
+        peers_set(a->peers, msg);
+    else
+        log_debug("a %s from the region node is nothing to us", msg_name(type));
+}
+
+/* --- telling --- */
+
+static int send_up(void *ctx, enum msg_type type, const void *msg, struct err *err)
+{
+    struct agent *a = ctx;
+
+    /* Nothing before MACHINE has been said: uplink tells us when it is open. */
+    if (a->uplink == NULL)
+        return err_set(err, ERR_UNREACHABLE, "not connected yet");
+    return uplink_send(a->uplink, type, msg, err);
+}
+
+static void say_machine(struct agent *a)
+{
+    struct msg_label labels[AGENT_LABELS_MAX];
+    struct msg_service *services = mem_calloc(a->services.count + 1, sizeof(*services));
+    struct msg_machine m = { .labels = { labels, a->o.nlabels },
+                             .boot = (char *)(uintptr_t)proc_boot_id(),
+                             .host = a->listen_host,
+                             .port = (uint16_t)peers_port(a->peers),
+                             .services = { services, 0 } };
+    struct err err = ERR_INIT;
+    struct map_entry *e;
+
+    for (size_t i = 0; i < a->o.nlabels; i++)
+        labels[i] = (struct msg_label){ (char *)(uintptr_t)a->o.labels[i].key,
+                                        (char *)(uintptr_t)a->o.labels[i].value };
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
+        service_describe(e->value, &services[m.services.count++]);
+    if (uplink_send(a->uplink, MSG_MACHINE, &m, &err) < 0)
+        log_error("say what this machine is: %s", err.text);
+    free(services);
+}
+
+static void say_progress(struct agent *a)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;) {
+        struct msg_progress p, *told = map_get(&a->told, e->key);
+
+        if (!service_progress(e->value, &p))
+            continue;
+        if (told != NULL && hash_equal(&told->release, &p.release) &&
+            told->staged_bytes == p.staged_bytes && told->wanted_bytes == p.wanted_bytes &&
+            told->saved_bytes == p.saved_bytes && told->seed_bytes == p.seed_bytes)
+            continue;
+        if (send_up(a, MSG_PROGRESS, &p, NULL) < 0)
+            continue;
+        p.service = p.deployment = NULL;
+        free(map_put(&a->told, e->key, mem_dup(&p, sizeof(p))));
+    }
+}
+
+static void forget_told(struct agent *a)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&a->told, &i)) != NULL;)
+        free(map_remove(&a->told, e->key));
+}
+
+static void on_progress(struct timer *t)
+{
+    say_progress(CONTAINER_OF(t, struct agent, progress));
+}
+
+static void on_tick(struct timer *t)
+{
+    struct agent *a = CONTAINER_OF(t, struct agent, tick);
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
+        service_tick(e->value);
+}
+
+/* --- the link to the region node --- */
+
+static void learn_region(struct agent *a, const char *region)
+{
+    AUTO_FREE char *path = mem_printf("%s/region", a->root);
+    struct err err = ERR_INIT;
+
+    if (a->region != NULL)
+        return;
+    a->region = mem_strdup(region);
+    a->host.region = a->region;
+    if (file_publish(path, region, strlen(region), 0644, &err) < 0)
+        log_error("remember the region: %s", err.text);
+    goals_set_region(a->goals, region);
+}
+
+static void up(void *ctx, struct link *l)
+{
+    struct agent *a = ctx;
+
+    learn_region(a, link_peer_id(l));
+    say_machine(a);
+    exchange_attach(a->exchange, l);
+    exchange_rejoin(a->exchange);
+    forget_told(a);
+    say_progress(a);
+    reports_repeat(a->reports);
+    slots_repeat(a->slots);
+}
+
+static void drained(void *ctx, struct link *l)
+{
+    struct agent *a = ctx;
+
+    exchange_drained(a->exchange, l);
+    reports_flush(a->reports);
+}
+
+static void down(void *ctx, struct link *l)
+{
+    struct agent *a = ctx;
+
+    exchange_detach(a->exchange, l);
+}
+
+static void join(void *ctx, const struct hash *pack, const struct bytes *bitmap)
+{
+    struct msg_join m = { .pack = *pack, .bitmap = *bitmap };
+
+    (void)!send_up(ctx, MSG_JOIN, &m, NULL);
+}
+
+static void leave(void *ctx, const struct hash *pack)
+{
+    struct msg_leave m = { .pack = *pack };
+
+    (void)!send_up(ctx, MSG_LEAVE, &m, NULL);
+}
+
+/* --- stopping --- */
+
+static void all_closed(struct agent *a)
+{
+    if (a->stop == STOP_DONE)
+        return;
+    a->stop = STOP_DONE;
+    loop_stop(a->loop);
+}
+
+static void links_late(struct timer *t)
+{
+    all_closed(CONTAINER_OF(t, struct agent, give_up));
+}
+
+static void link_gone(void *ctx)
+{
+    struct agent *a = ctx;
+
+    if (--a->links_left == 0)
+        all_closed(a);
+}
+
+static void stop_links(struct agent *a)
+{
+    if (a->stop >= STOP_LINKS)
+        return;
+    a->stop = STOP_LINKS;
+    a->links_left = 2;
+    timer_start(a->loop, &a->give_up, CLOSE_MS, 0, links_late);
+    uplink_close(a->uplink, link_gone);
+    peers_close(a->peers, link_gone, a);
+}
+
+static void services_late(struct timer *t)
+{
+    log_error("services did not stop in time");
+    stop_links(CONTAINER_OF(t, struct agent, give_up));
+}
+
+static void service_stopped(void *ctx)
+{
+    struct agent *a = ctx;
+    struct map_entry *e;
+
+    if (a->stop != STOP_SERVICES)
+        return;
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;) {
+        if (!service_is_down(e->value))
+            return;
+    }
+    stop_links(a);
+}
+
+static void stop(struct agent *a)
+{
+    struct map_entry *e;
+
+    if (a->stop != STOP_NONE)
+        return;
+    timer_stop(&a->progress);
+    timer_stop(&a->tick);
+    watch_stop(&a->parent);
+    if (!a->o.stop_services) {
+        stop_links(a);
+        return;
+    }
+    a->stop = STOP_SERVICES;
+    timer_start(a->loop, &a->give_up, AGENT_STOP_MS + KILL_SLACK_MS, 0, services_late);
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
+        service_stop(e->value, AGENT_STOP_MS);
+    service_stopped(a);
+}
+
+static void on_signal(void *arg, int signo)
+{
+    (void)signo;
+    stop(arg);
+}
+
+static void on_parent(struct watch *w, int events)
+{
+    struct agent *a = CONTAINER_OF(w, struct agent, parent);
+    char byte;
+
+    (void)events;
+    if (read(w->fd, &byte, 1) <= 0)
+        stop(a);
+}
+
+/* --- life --- */
+
+static int read_pin(const char *dir, struct public_key *ret, struct err *err)
+{
+    AUTO_FREE char *path = mem_printf("%s/root.pub", dir);
+    AUTO_BUF text = BUF_INIT;
+
+    if (file_read(&text, path, REGION_FILE_MAX, err) < 0)
+        return err_wrap(err, "the pinned root key");
+    while (text.len > 0 && text.data[text.len - 1] == '\n')
+        text.data[--text.len] = '\0';
+    if (!hex_decode(ret->b, KEY_BYTES, buf_str(&text)))
+        return err_set(err, ERR_INVALID, "%s: not a key (64 hex digits)", path);
+    return 0;
+}
+
+static int read_region(struct agent *a, struct err *err)
+{
+    AUTO_FREE char *path = mem_printf("%s/region", a->root);
+    AUTO_BUF text = BUF_INIT;
+
+    if (!path_exists(path))
+        return 0;
+    if (file_read(&text, path, REGION_FILE_MAX, err) < 0 ||
+        doc_check_name("region", buf_str(&text), err) < 0)
+        return err_wrap(err, "%s", path);
+    a->region = buf_steal(&text);
+    return 0;
+}
+
+static int open_root(struct agent *a, struct err *err)
+{
+    AUTO_BUF real = BUF_INIT;
+    AUTO_FREE char *lock = NULL;
+
+    if (dir_make(a->o.root, 0755, err) < 0 || path_real(&real, a->o.root, err) < 0)
+        return err_wrap(err, "root directory");
+    a->root = buf_steal(&real);
+    lock = mem_printf("%s/lock", a->root);
+    if (file_lock(&a->lock_fd, lock, err) < 0)
+        return err_wrap(err, "another agent has %s", a->root);
+    return read_region(a, err);
+}
+
+static int open_goals(struct agent *a, struct err *err)
+{
+    struct public_key pin;
+    struct goals_options o = { .root = a->root,
+                               .pin = &pin,
+                               .machine = link_identity_id(a->self),
+                               .region = a->region,
+                               .labels = a->o.labels,
+                               .nlabels = a->o.nlabels };
+
+    if (read_pin(a->o.identity_dir, &pin, err) < 0)
+        return -(int)err->code;
+    return goals_open(&a->goals, &o, err);
+}
+
+static int open_exchange(struct agent *a, struct err *err)
+{
+    AUTO_FREE char *dir = mem_printf("%s/packs", a->root);
+    struct exchange_options o = {
+        .loop = a->loop, .pool = a->pool, .dir = dir, .join = join, .leave = leave, .ctx = a
+    };
+    random_bytes(&o.seed, sizeof(o.seed));
+    if (dir_make(dir, 0700, err) < 0)
+        return -(int)err->code;
+    return exchange_new(&a->exchange, &o, err);
+}
+
+static int open_peers(struct agent *a, struct err *err)
+{
+    struct peers_options o = { a->loop, a->self, a->exchange, a->o.listen };
+    const char *colon = strrchr(a->o.listen, ':');
+
+    if (colon == NULL)
+        return err_set(err, ERR_INVALID, "--listen %s: not ADDR:PORT", a->o.listen);
+    a->listen_host = mem_strndup(a->o.listen, (size_t)(colon - a->o.listen));
+    return peers_new(&a->peers, &o, err);
+}
+
+static void make_host(struct agent *a)
+{
+    a->host = (struct service_host){ .loop = a->loop,
+                                     .pool = a->pool,
+                                     .http = a->http,
+                                     .exchange = a->exchange,
+                                     .goals = a->goals,
+                                     .slots = a->slots,
+                                     .reports = a->reports,
+                                     .root = a->root,
+                                     .machine = link_identity_id(a->self),
+                                     .region = a->region == NULL ? "" : a->region,
+                                     .pack_is_used = pack_is_used,
+                                     .pack_dropped = pack_dropped,
+                                     .stopped = service_stopped,
+                                     .ctx = a };
+}
+
+static int watch_ends(struct agent *a, struct err *err)
+{
+    if (loop_on_signal(a->loop, SIGTERM, on_signal, a, err) < 0 ||
+        loop_on_signal(a->loop, SIGINT, on_signal, a, err) < 0)
+        return -(int)err->code;
+    if (a->o.parent_fd >= 0)
+        watch_start(a->loop, &a->parent, a->o.parent_fd, WATCH_READ, on_parent);
+    return 0;
+}
+
+static int say_ready(struct agent *a, struct err *err)
+{
+    AUTO_BUF text = BUF_INIT;
+
+    if (a->o.ready_file == NULL)
+        return 0;
+    buf_printf(&text, "{\"pid\":%d,\"link\":%d}\n", (int)getpid(), peers_port(a->peers));
+    return file_publish(a->o.ready_file, text.data, text.len, 0644, err);
+}
+
+static int open_all(struct agent *a, struct err *err)
+{
+    if (open_root(a, err) < 0 || loop_new(&a->loop, err) < 0 ||
+        work_pool_new(&a->pool, a->loop, POOL_THREADS, err) < 0 ||
+        http_client_new(&a->http, a->loop, err) < 0 ||
+        link_identity_load(&a->self, a->o.identity_dir, a->region, err) < 0 ||
+        open_goals(a, err) < 0 || open_exchange(a, err) < 0 || open_peers(a, err) < 0)
+        return -(int)err->code;
+    reports_new(&a->reports, send_up, a);
+    slots_new(&a->slots, a->loop, send_up, slot_granted, a);
+    make_host(a);
+    if (open_services(a, err) < 0 || watch_ends(a, err) < 0)
+        return -(int)err->code;
+    return say_ready(a, err);
+}
+
+static void connect_up(struct agent *a)
+{
+    struct uplink_options o = { .loop = a->loop,
+                                .self = a->self,
+                                .host = a->o.region_host,
+                                .port = a->o.region_port,
+                                .region = a->region,
+                                .up = up,
+                                .message = message,
+                                .drained = drained,
+                                .down = down,
+                                .ctx = a };
+
+    uplink_new(&a->uplink, &o);
+    timer_start(a->loop, &a->progress, PROGRESS_MS, PROGRESS_MS, on_progress);
+    timer_start(a->loop, &a->tick, TICK_MS, TICK_MS, on_tick);
+}
+
+/* In the order in which nothing is used after it is gone: first the pool, so that no job runs. */
+static void close_all(struct agent *a)
+{
+    struct map_entry *e;
+
+    if (a->pool != NULL)
+        work_pool_free(a->pool);
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
+        service_free(e->value);
+    map_release(&a->services);
+    LIST_EACH (&a->early, n)
+        early_free(a, CONTAINER_OF(n, struct early, node));
+    forget_told(a);
+    map_release(&a->told);
+    uplink_free(a->uplink);
+    peers_free(a->peers);
+    if (a->exchange != NULL)
+        exchange_free(a->exchange);
+    slots_free_all(a->slots);
+    reports_free(a->reports);
+    goals_free(a->goals);
+    if (a->http != NULL)
+        http_client_free(a->http);
+    link_identity_free(a->self);
+    if (a->loop != NULL)
+        loop_free(a->loop);
+    if (a->lock_fd >= 0)
+        close(a->lock_fd);
+    free(a->listen_host);
+    free(a->region);
+    free(a->root);
+}
+
+int agent_main_loop(const struct agent_options *options, struct err *err)
+{
+    struct agent a = { .o = *options, .lock_fd = -1 };
+    int r;
+
+    list_init(&a.early);
+    r = open_all(&a, err);
+    if (r == 0) {
+        connect_up(&a);
+        loop_run(a.loop);
+    }
+    close_all(&a);
+    return r < 0 ? err_wrap(err, "agent") : 0;
+}
