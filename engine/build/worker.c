@@ -146,14 +146,36 @@ static int run_slots(struct worker *w, struct err *err)
     return failed == 0 ? 0 : err_sys(err, failed, "thread");
 }
 
-static int sweep_one(void *builds, const char *name, struct err *err)
+struct sweep {
+    struct db *db;
+    const char *builds;
+};
+
+/* The job of a build that a killed worker left behind: tried again at once, not when the monitor finds
+ * it silent. Whoever has taken it meanwhile keeps it. */
+static int give_back(struct sweep *s, const char *name, struct err *err)
 {
-    AUTO_FREE char *folder = mem_printf("%s/%s", (const char *)builds, name);
+    char *end;
+    int64_t id = strtoll(name, &end, 10), attempt = *end == '-' ? strtoll(end + 1, NULL, 10) : 0;
+    int r;
+
+    if (id <= 0 || attempt <= 0)
+        return 0;
+    r = queue_finish(s->db, id, attempt, JOB_FAILED, NULL, "infra", "its worker was killed", err);
+    return r == -(int)ERR_FENCED || r == -(int)ERR_NOT_FOUND ? 0 : r;
+}
+
+static int sweep_one(void *sweep, const char *name, struct err *err)
+{
+    struct sweep *s = sweep;
+    AUTO_FREE char *folder = mem_printf("%s/%s", s->builds, name);
     AUTO_FREE char *tag = build_tag(folder);
+    int r;
 
     log_info("removing %s, which an earlier run left behind", folder);
     proc_kill_tagged(tag);
-    return dir_remove(folder, err);
+    r = give_back(s, name, err);
+    return r < 0 ? r : dir_remove(folder, err);
 }
 
 static int open_folder(struct worker *w, struct err *err)
@@ -173,22 +195,20 @@ static int open_folder(struct worker *w, struct err *err)
     r = file_lock(&w->lock_fd, lock, err);
     if (r == -(int)ERR_EXISTS)
         return err_set(err, ERR_EXISTS, "another worker runs in %s", w->work);
-    if (r == 0)
-        r = dir_make(w->site.builds, 0700, err);
-    if (r == 0)
-        r = dir_each(w->site.builds, sweep_one, w->site.builds, err);
-    return r;
+    return r < 0 ? r : dir_make(w->site.builds, 0700, err);
 }
 
-static int open_database(struct worker *w, struct err *err)
+/* The folder is ours: what is in it is nobody's any more. */
+static int sweep_folder(struct worker *w, struct err *err)
 {
-    struct db *d;
-    int r = db_open(&d, w->o.db_url, err);
+    struct sweep s = { .builds = w->site.builds };
+    int r = db_open(&s.db, w->o.db_url, err);
 
     if (r < 0)
         return r;
-    db_close(d);
-    return 0;
+    r = dir_each(w->site.builds, sweep_one, &s, err);
+    db_close(s.db);
+    return r;
 }
 
 static void open_sandbox(struct worker *w)
@@ -243,7 +263,7 @@ int worker_main_loop(const struct worker_options *o, struct err *err)
     if (r == 0)
         r = store_open(&w.site.store, o->store, err);
     if (r == 0)
-        r = open_database(&w, err);
+        r = sweep_folder(&w, err);
     if (r == 0) {
         open_sandbox(&w);
         log_info("worker %s takes jobs", w.id);

@@ -5,8 +5,9 @@
  *   WORK/mirrors/   git mirrors (git.h)          WORK/builds/<job>-<attempt>/   one build, gone
  *   WORK/lock                                                                   when it ends
  *
- * At the start it kills what an earlier run left behind and removes its builds. It may be killed at
- * any instant: the job is then taken back by the monitor. Its identity is new in every run. When it
+ * At the start it kills what an earlier run left behind, gives its jobs back and removes its builds.
+ * It may be killed at any instant: the job is then given back by its next start or, if there is none,
+ * taken back by the monitor. Its identity is new in every run. When it
  * cannot reach the database it ends its own builds before the monitor gives them away, and keeps
  * trying. */
 #ifndef BUILD_WORKER_H
