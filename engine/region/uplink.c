@@ -180,7 +180,7 @@ static void closed(void *ctx, struct link *l, const struct err *why)
     struct region *r = ctx;
 
     (void)l;
-    if (r->up_open || r->up_attempts <= 1)
+    if (!r->closing && (r->up_open || r->up_attempts <= 1)) /* each loss, and the first failure */
         log_warn("control plane: %s", why->text);
     r->up = NULL;
     r->up_open = false;
