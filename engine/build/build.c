@@ -266,8 +266,6 @@ int build_run(const struct build_site *site, const struct recipe *recipe, const 
         json_object_set_new(seconds, phases[i].name,
                             json_real((double)(monotonic_ms() - started) / 1000));
     }
-    if (r < 0)
-        say(&b, "failed: %s", err->text);
     json_object_set_new(result, "v", json_integer(1));
     json_object_set_new(result, "artifacts", b.artifacts);
     json_object_set_new(result, "seconds", seconds);

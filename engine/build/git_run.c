@@ -107,6 +107,10 @@ static void make_env(struct argv *env, const struct git_run *g)
     argv_add(env, "GIT_NO_REPLACE_OBJECTS=1");
     argv_add(env, "GIT_OPTIONAL_LOCKS=0");
     argv_addf(env, "GIT_ALLOW_PROTOCOL=%s", g->repo->kind == REPO_LOCAL ? "file" : "https:ssh");
+    /* Never look for a repository further up: what we are in may lie in somebody's clone. */
+    if (g->repo->kind == REPO_LOCAL)
+        argv_addf(env, "GIT_CEILING_DIRECTORIES=%.*s",
+                  (int)(strrchr(g->repo->where, '/') - g->repo->where), g->repo->where);
     argv_add_all(env, g->env);
 }
 
@@ -138,6 +142,7 @@ struct words {
 };
 
 static const struct words known_words[] = {
+    { "fsck error", ERR_INVALID }, /* an object that no honest git makes */
     { "not our ref", ERR_NOT_FOUND },
     { "couldn't find remote ref", ERR_NOT_FOUND },
     { "unadvertised object", ERR_NOT_FOUND },
@@ -156,19 +161,16 @@ static const struct words known_words[] = {
     { "No space left", ERR_NO_SPACE },
 };
 
-/* The line that says why: the first "fatal:" or "error:", else the last one. */
+/* The line that says why: the first "error:" or "fatal:", else the first of all. */
 static int explain(const char *out, struct err *err)
 {
-    const char *line = strstr(out, "fatal: ");
+    const char *fatal = strstr(out, "fatal: "), *line = strstr(out, "error: ");
     enum err_code code = ERR_IO;
     size_t len;
 
-    if (line == NULL)
-        line = strstr(out, "error: ");
-    if (line != NULL)
-        line += strlen("fatal: ");
-    else
-        line = out;
+    if (line == NULL || (fatal != NULL && fatal < line))
+        line = fatal;
+    line = line == NULL ? out : line + strlen("fatal: ");
     len = strcspn(line, "\n");
     for (size_t i = 0; i < COUNT_OF(known_words) && code == ERR_IO; i++) {
         if (strstr(out, known_words[i].text) != NULL)

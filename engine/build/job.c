@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/files.h"
@@ -125,6 +126,14 @@ static void tell(const struct job_site *site, struct db *d, const struct job *jo
                  job_status_name(o->status), err.text);
 }
 
+static void log_failure(struct courier *courier, const struct outcome *o)
+{
+    AUTO_FREE char *line =
+        mem_printf("== %s: %s\n", o->status == JOB_FAILED ? "failed" : "ended", o->err.text);
+
+    courier_log(courier, line, strlen(line));
+}
+
 void job_build(const struct job_site *site, struct db *d, const struct job *job, int64_t claimed_ms,
                atomic_bool *stopping)
 {
@@ -144,6 +153,8 @@ void job_build(const struct job_site *site, struct db *d, const struct job *job,
         r = build(site, job, lease, courier, &o.result, &o.err);
     if (lease != NULL)
         judge(&o, r, lease);
+    if (courier != NULL && r < 0)
+        log_failure(courier, &o);
     courier_finish(courier);
     if (o.status == JOB_NONE)
         log_warn("job %lld attempt %lld is no longer ours", (long long)job->id,

@@ -49,8 +49,11 @@ static int run(const struct mirror *m, const char *dir, bool network, char *cons
                          .dir = dir,
                          .args = args,
                          .timeout_ms = FETCH_MS };
+    AUTO_ARGV env = ARGV_INIT;
     size_t n = 1;
 
+    argv_addf(&env, "GIT_DIR=%s", dir);
+    g.env = env.items;
     if (m->repo->kind == REPO_LOCAL)
         readable[n++] = m->repo->where;
     if (network && agent != NULL && path_exists(agent))
@@ -138,7 +141,8 @@ static int ensure_commit(const struct mirror *m, struct err *err)
         r = fetch(m, m->path, &why);
         if (r == 0)
             return 0;
-        if (r == -(int)ERR_NOT_FOUND || lease_check(m->place->lease, err) < 0)
+        if (r == -(int)ERR_NOT_FOUND || r == -(int)ERR_INVALID ||
+            lease_check(m->place->lease, err) < 0)
             return err_set(err, why.code, "%s", why.text);
         log_warn("mirror %s of %s is made anew: %s", m->path, m->repo->where, why.text);
     }
@@ -228,10 +232,10 @@ int git_checkout(const struct git_place *place, const char *repo, const char *sh
     struct hash name;
     char hex[HASH_HEX];
     struct mirror m = { .place = place, .sha = sha, .folder = folder };
-    int r = repo_parse(&parsed, repo, err);
+    int r;
 
-    if (r < 0)
-        return r;
+    if (repo_parse(&parsed, repo, err) < 0)
+        return err_wrap(err, "checkout");
     name = sha256_of(parsed.where, strlen(parsed.where));
     m.repo = &parsed;
     m.path = mem_printf("%s/%.*s", place->mirrors, NAME_HEX, hash_hex(&name, hex));

@@ -93,7 +93,9 @@ static int get_env(struct step *s, const json_t *obj, struct err *err)
     const char *key;
     size_t n = 0;
 
-    if (env != NULL && !json_is_null(env) && !json_is_object(env) && json_array_size(env) > 0)
+    /* An empty table of Lua may come as an empty list. */
+    if (env != NULL && !json_is_null(env) && !json_is_object(env) &&
+        !(json_is_array(env) && json_array_size(env) == 0))
         return err_set(err, ERR_INVALID, "env: not an object");
     if (json_object_size(env) > STEP_ENV_MAX)
         return err_set(err, ERR_LIMIT, "env: more than %d variables", STEP_ENV_MAX);
@@ -136,7 +138,7 @@ static int get_needs(struct recipe *r, size_t index, const json_t *obj, struct e
             s->needs[s->nneeds++] = index - 1;
         return 0;
     }
-    if (!json_is_array(needs) && json_object_size(needs) > 0)
+    if (!json_is_array(needs) && !(json_is_object(needs) && json_object_size(needs) == 0))
         return err_set(err, ERR_INVALID, "needs: not a list");
     if (json_array_size(needs) > STEPS_MAX)
         return err_set(err, ERR_LIMIT, "needs: more than %d steps", STEPS_MAX);

@@ -1,90 +1,8 @@
 /* The queue's contract, over SQLite and, when ENGINE_TEST_PG names a server, over PostgreSQL. */
-#include "lib/check.h"
+#include "unit/queue/fixture.h"
 
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-#include "base/mem.h"
-#include "lib/database.h"
-#include "queue/queue.h"
-
-enum { DEADLINE_MS = 900000 };
-
-struct fixture {
-    struct test_database database;
-    struct db *d;
-    struct err err;
-};
-
-static int set_up(void **state, enum test_backend backend)
-{
-    struct fixture *f = mem_alloc(sizeof(*f));
-
-    if (test_database_init(&f->database, backend)) {
-        f->d = test_database_open(&f->database);
-        assert_ok(db_migrate(f->d, &f->err), &f->err);
-    }
-    *state = f;
-    return 0;
-}
-
-static int set_up_sqlite(void **state)
-{
-    return set_up(state, TEST_SQLITE);
-}
-
-static int set_up_postgres(void **state)
-{
-    return set_up(state, TEST_POSTGRES);
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-
-    db_close(f->d);
-    if (f->database.url != NULL)
-        test_database_release(&f->database);
-    free(f);
-    return 0;
-}
-
-static struct fixture *fixture_of(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->d == NULL)
-        skip();
-    return f;
-}
-
-static int64_t enqueue(struct fixture *f, const char *name, const char *dedupe)
-{
-    int64_t id = 0;
-
-    assert_ok(queue_enqueue(f->d, name, "abc", "{\"v\":1}", dedupe, DEADLINE_MS, &id, &f->err),
-              &f->err);
-    assert_true(id > 0);
-    return id;
-}
-
-/* Claims, and gives the attempt; 0 if there was nothing to claim. */
-static int64_t claim(struct fixture *f, const char *token, int64_t *ret_id)
-{
-    struct job *j;
-    int64_t attempt;
-
-    assert_ok(queue_claim(f->d, "w1", token, &j, &f->err), &f->err);
-    if (j == NULL)
-        return 0;
-    assert_int_equal(j->status, JOB_RUNNING);
-    if (ret_id != NULL)
-        *ret_id = j->id;
-    attempt = j->attempt;
-    job_free(j);
-    return attempt;
-}
 
 static void expect(struct fixture *f, int64_t id, enum job_status status, const char *failure,
                    const char *reason)
@@ -100,22 +18,6 @@ static void expect(struct fixture *f, int64_t id, enum job_status status, const 
     else
         assert_true(j->finished_ms > 0);
     job_free(j);
-}
-
-static int reap(struct fixture *f)
-{
-    int64_t requeued, failed;
-
-    assert_ok(queue_reap(f->d, QUEUE_LOST_MS, &requeued, &failed, &f->err), &f->err);
-    return (int)(requeued * 10 + failed);
-}
-
-/* The worker has been silent for as long. */
-static void silence(struct fixture *f, int64_t id)
-{
-    assert_ok(DB_EXEC(f->d, &f->err, "UPDATE job SET last_h = last_h - $2 WHERE id = $1",
-                      db_int(id), db_int(QUEUE_LOST_MS + 5000)),
-              &f->err);
 }
 
 static void a_job_runs(void **state)
@@ -455,71 +357,6 @@ static void lists_newest_first(void **state)
     free(jobs);
 }
 
-static void add_log(struct fixture *f, int64_t id, int64_t attempt, int64_t seq, const char *text)
-{
-    assert_ok(queue_log(f->d, id, attempt, seq, text, strlen(text), &f->err), &f->err);
-}
-
-static void expect_log(struct fixture *f, int64_t id, int64_t offset, size_t max, const char *text)
-{
-    AUTO_BUF out = BUF_INIT;
-
-    assert_ok(queue_read_log(f->d, id, offset, max, &out, &f->err), &f->err);
-    assert_string_equal(buf_str(&out), text);
-}
-
-static void logs_are_in_order(void **state)
-{
-    struct fixture *f = fixture_of(state);
-    int64_t id = enqueue(f, "a", NULL);
-
-    claim(f, "t1", NULL);
-    add_log(f, id, 1, 0, "one ");
-    add_log(f, id, 1, 1, "two ");
-    add_log(f, id, 1, 1, "two ");
-    silence(f, id);
-    assert_int_equal(reap(f), 10);
-    claim(f, "t2", NULL);
-    add_log(f, id, 2, 0, "three ");
-    add_log(f, id, 2, 0, "three ");
-    add_log(f, id, 2, 1, "four");
-    expect_log(f, id, 0, 100, "one two three four");
-    expect_log(f, id, 0, 5, "one t");
-    expect_log(f, id, 5, 6, "wo thr");
-    expect_log(f, id, 17, 100, "r");
-    expect_log(f, id, 18, 100, "");
-    expect_log(f, id, 500, 100, "");
-    expect_log(f, 99, 0, 100, "");
-    expect_log(f, id, 0, 0, "");
-}
-
-static void long_logs(void **state)
-{
-    struct fixture *f = fixture_of(state);
-    int64_t id = enqueue(f, "a", NULL);
-    char *chunk = mem_alloc(QUEUE_LOG_CHUNK_MAX_BYTES + 1);
-    AUTO_BUF out = BUF_INIT;
-
-    claim(f, "t1", NULL);
-    for (int i = 0; i < 200; i++) {
-        char text[16];
-
-        snprintf(text, sizeof(text), "%06d\n", i);
-        add_log(f, id, 1, i, text);
-    }
-    memset(chunk, 'x', QUEUE_LOG_CHUNK_MAX_BYTES + 1);
-    assert_ok(queue_log(f->d, id, 1, 200, chunk, QUEUE_LOG_CHUNK_MAX_BYTES, &f->err), &f->err);
-    assert_error(queue_log(f->d, id, 1, 201, chunk, QUEUE_LOG_CHUNK_MAX_BYTES + 1, &f->err),
-                 ERR_LIMIT, &f->err, "chunk");
-    add_log(f, id, 1, 201, "end");
-    free(chunk);
-    assert_ok(queue_read_log(f->d, id, 7, 1 << 20, &out, &f->err), &f->err);
-    assert_int_equal(out.len, 199 * 7 + QUEUE_LOG_CHUNK_MAX_BYTES + 3);
-    assert_memory_equal(out.data, "000001\n", 7);
-    assert_string_equal(out.data + out.len - 4, "xend");
-    expect_log(f, id, 1400 + QUEUE_LOG_CHUNK_MAX_BYTES - 1, 100, "xend");
-}
-
 enum { CLAIMERS = 8, JOBS = 40 };
 
 struct claimer {
@@ -614,10 +451,6 @@ static void racing_enqueues_make_one_job(void **state)
     assert_int_equal(claim(f, "t2", NULL), 0);
 }
 
-#define ON_BOTH(test)                                                \
-    cmocka_unit_test_setup_teardown(test, set_up_sqlite, tear_down), \
-        cmocka_unit_test_setup_teardown(test, set_up_postgres, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -638,8 +471,6 @@ int main(void)
         ON_BOTH(releasing_spends_no_attempt),
         ON_BOTH(infrastructure_failures_are_tried_again),
         ON_BOTH(lists_newest_first),
-        ON_BOTH(logs_are_in_order),
-        ON_BOTH(long_logs),
         ON_BOTH(each_job_goes_to_one),
         ON_BOTH(racing_enqueues_make_one_job),
     };
