@@ -10,6 +10,7 @@
 #include "io/channel.h"
 #include "io/files.h"
 #include "policy/types.h"
+#include "wire/utf8.h"
 
 /* The deadline counts the child's processor time, so that a busy machine does not turn good
  * policies into holds; the wall clock bounds it all the same. */
@@ -19,6 +20,21 @@ struct policy_host {
     char *engine_path;
     struct channel channel;
 };
+
+char *host_clean_text(char *text)
+{
+    for (char *at = text; *at != 0;) {
+        size_t len = 1;
+        while (len <= 4 && !utf8_valid(at, strnlen(at, len)))
+            len++;
+        if (len > 4) {
+            *at = '?';
+            len = 1;
+        }
+        at += strnlen(at, len);
+    }
+    return text;
+}
 
 int policy_host_new(struct policy_host **ret, const char *engine_path, struct err *err)
 {
@@ -113,24 +129,26 @@ static int host_ask(struct policy_host *h, const struct bundle *b, const char *q
 
 int policy_data(struct policy_host *h, const struct bundle *b, json_t **ret, struct err *err)
 {
+    struct err why = ERR_INIT;
     json_t *raw = NULL;
     *ret = NULL;
-    int rc = host_ask(h, b, "data", NULL, &raw, err);
+    int rc = host_ask(h, b, "data", NULL, &raw, &why);
     if (rc == 0)
-        rc = types_policy(ret, bundle_main(b), raw, err);
+        rc = types_policy(ret, bundle_main(b), raw, &why);
     json_decref(raw);
-    return rc;
+    return rc < 0 ? err_set(err, why.code, "%s", host_clean_text(why.text)) : 0;
 }
 
 int policy_call(struct policy_host *h, const struct bundle *b, enum policy_question q,
                 const json_t *input, json_t **ret, struct err *err)
 {
     static const char *const names[] = { NULL, "build", "replicate", "waves", "advance" };
+    struct err why = ERR_INIT;
     json_t *raw = NULL;
     *ret = NULL;
-    int rc = host_ask(h, b, names[q], input, &raw, err);
+    int rc = host_ask(h, b, names[q], input, &raw, &why);
     if (rc == 0)
-        rc = types_answer(ret, bundle_main(b), q, raw, err);
+        rc = types_answer(ret, bundle_main(b), q, raw, &why);
     json_decref(raw);
-    return rc;
+    return rc < 0 ? err_set(err, why.code, "%s", host_clean_text(why.text)) : 0;
 }

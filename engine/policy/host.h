@@ -13,4 +13,8 @@ enum { HOST_FRAME_BYTES = 16 << 20 };
 
 #define HOST_READY "{\"ready\":true}"
 
+/* Puts "?" in the place of bytes that are not UTF-8: an error may quote such bytes of a policy, or
+ * may have been cut inside a character. Returns text. */
+char *host_clean_text(char *text);
+
 #endif

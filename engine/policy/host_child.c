@@ -33,10 +33,8 @@ static json_t *answer(const json_t *request)
         rc = eval_ask(&ok, &e, &err);
     }
     bundle_free(b);
-    if (rc < 0) {
-        json_t *text = json_string(err.text); /* NULL if it quotes bytes that are not UTF-8 */
-        return json_pack("{s:o}", "error", text ? text : json_string("an error not in UTF-8"));
-    }
+    if (rc < 0)
+        return json_pack("{s:s}", "error", host_clean_text(err.text));
     return json_pack("{s:o}", "ok", ok);
 }
 

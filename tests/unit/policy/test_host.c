@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "wire/utf8.h"
 
 static int setup(void **state)
 {
@@ -100,7 +101,12 @@ static void an_error_is_the_policys(void **state)
     assert_null(answer);
     assert_error(advance(*state, "return { action = 'go', go = 1 }", &answer, &err), ERR_POLICY,
                  &err, "web.lua: advance: unknown field 'go'");
-    assert_error(advance(*state, "error('\\255')", &answer, &err), ERR_POLICY, &err, "UTF-8");
+    assert_error(advance(*state, "error('a\\255b ä\\240')", &answer, &err), ERR_POLICY, &err,
+                 "web.lua:1: a?b ä?");
+    assert_error(
+        advance(*state, "return { action = 'go', [('ä'):rep(32) .. 'äx'] = 1 }", &answer, &err),
+        ERR_POLICY, &err, "web.lua: advance: unknown field");
+    assert_true(utf8_valid(err.text, strlen(err.text)));
 }
 
 /* Comparing two long texts takes long and is one step, so that only the deadline can end it. */
