@@ -55,6 +55,7 @@ struct world {
     struct world_doc docs[WORLD_DOCS];
     int ndocs;
     bool hold_slots; /* do not grant */
+    bool mute;       /* send no documents to a new link */
     int machines, asks, frees, links, progress;
     struct msg_report *report; /* the last one */
     int reports;
@@ -336,7 +337,7 @@ static inline void world_message(void *ctx, struct link *l, enum msg_type type, 
         return;
     if (type == MSG_MACHINE) {
         w->machines++;
-        for (int i = 0; i < w->ndocs; i++)
+        for (int i = 0; i < w->ndocs && !w->mute; i++)
             world_send(w, &w->docs[i]);
     }
     if (type == MSG_SLOT_ASK)
