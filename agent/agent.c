@@ -1,70 +1,26 @@
 #include "agent.h"
 
-#include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "agent_internal.h"
 #include "base/hex.h"
 #include "base/log.h"
-#include "base/map.h"
 #include "base/mem.h"
-#include "goals.h"
 #include "io/files.h"
-#include "io/proc.h"
-#include "peers.h"
-#include "service.h"
-#include "uplink.h"
 
 enum {
     POOL_THREADS = 2,
-    PROGRESS_MS = 1000,
     TICK_MS = 10000,
     CLOSE_MS = 2000, /* for links to say goodbye */
     KILL_SLACK_MS = 1500,
-    EARLY_MAX = 2 * AGENT_SERVICES_MAX,
-    REGION_FILE_MAX = 256,
-};
-
-/* Sources that came before the goal that makes their service. */
-struct early {
-    struct list node;
-    struct msg_sources *sources;
-};
-
-enum stop_state { STOP_NONE = 0, STOP_SERVICES, STOP_LINKS, STOP_DONE };
-
-struct agent {
-    struct agent_options o;
-    char *root, *region, *listen_host;
-    int lock_fd;
-    struct loop *loop;
-    struct work_pool *pool;
-    struct http_client *http;
-    struct link_identity *self;
-    struct exchange *exchange;
-    struct goals *goals;
-    struct reports *reports;
-    struct slots *slots;
-    struct peers *peers;
-    struct uplink *uplink;
-    struct map services; /* struct service */
-    struct service_host host;
-    struct list early;
-    size_t nearly;
-    struct map
-        told; /* service -> struct msg_progress that this link has been told (numbers only) */
-    struct timer progress, tick, give_up;
-    struct watch parent;
-    enum stop_state stop;
-    int links_left;
 };
 
 /* --- services --- */
 
-static struct service *find_service(const struct agent *a, const char *name)
+struct service *agent_service(const struct agent *a, const char *name)
 {
     return map_get(&a->services, name);
 }
@@ -88,9 +44,9 @@ static void pack_dropped(void *ctx, const struct hash *pack)
     peers_forget(a->peers, pack);
 }
 
-static struct service *make_service(struct agent *a, const char *name)
+struct service *agent_make_service(struct agent *a, const char *name)
 {
-    struct service *s = find_service(a, name);
+    struct service *s = agent_service(a, name);
     struct err err = ERR_INIT;
 
     if (s != NULL)
@@ -107,7 +63,7 @@ static struct service *make_service(struct agent *a, const char *name)
     return s;
 }
 
-static void poke_all(struct agent *a)
+void agent_poke_all(struct agent *a)
 {
     struct map_entry *e;
 
@@ -118,7 +74,7 @@ static void poke_all(struct agent *a)
 static void slot_granted(void *ctx, const char *service)
 {
     struct agent *a = ctx;
-    struct service *s = find_service(a, service);
+    struct service *s = agent_service(a, service);
 
     if (s != NULL)
         service_poke(s);
@@ -128,7 +84,7 @@ static int service_found(void *ctx, const char *name, struct err *err)
 {
     (void)err;
     if (doc_check_name("service", name, NULL) == 0)
-        (void)make_service(ctx, name);
+        (void)agent_make_service(ctx, name);
     return 0;
 }
 
@@ -143,162 +99,8 @@ static int open_services(struct agent *a, struct err *err)
         return -(int)err->code;
     r = dir_each(path, service_found, a, err);
     for (size_t i = 0; r == 0 && (g = goals_next(a->goals, &i)) != NULL;)
-        (void)make_service(a, g->service);
+        (void)agent_make_service(a, g->service);
     return r;
-}
-
-/* --- messages --- */
-
-static void early_free(struct agent *a, struct early *e)
-{
-    list_remove(&e->node);
-    codec_free(msg_codec(MSG_SOURCES), e->sources);
-    free(e);
-    a->nearly--;
-}
-
-static void keep_early(struct agent *a, const struct msg_sources *m)
-{
-    struct early *e = mem_alloc(sizeof(*e));
-    struct msg_sources *copy = mem_alloc(sizeof(*copy));
-
-    if (a->nearly == EARLY_MAX)
-        early_free(a, CONTAINER_OF(a->early.next, struct early, node));
-    *copy = *m;
-    copy->service = mem_strdup(m->service);
-    copy->packs.items = mem_dup(m->packs.items, m->packs.count * sizeof(struct msg_pack));
-    e->sources = copy;
-    list_push(&a->early, &e->node);
-    a->nearly++;
-}
-
-static void take_sources(struct agent *a, const struct msg_sources *m)
-{
-    struct service *s = find_service(a, m->service);
-
-    if (s != NULL)
-        service_sources(s, m);
-    else
-        keep_early(a, m);
-}
-
-static void new_goal(struct agent *a, const char *name)
-{
-    struct service *s = make_service(a, name);
-
-    if (s == NULL)
-        return;
-    LIST_EACH (&a->early, n) {
-        struct early *e = CONTAINER_OF(n, struct early, node);
-
-        if (strcmp(e->sources->service, name) == 0) {
-            service_sources(s, e->sources);
-            early_free(a, e);
-        }
-    }
-    service_poke(s);
-}
-
-static void take_doc(struct agent *a, const struct msg_doc *m)
-{
-    struct goals_taken taken;
-    struct err err = ERR_INIT;
-
-    if (goals_take(a->goals, (enum doc_kind)m->kind, m->bytes.data, m->bytes.len, &taken, &err) <
-        0) {
-        log_warn("refused (%" PRIu64 " in all): %s", goals_refused_all(a->goals), err.text);
-        poke_all(a);
-        return;
-    }
-    if (taken.change == GOALS_GOAL)
-        new_goal(a, taken.service);
-    else if (taken.change != GOALS_SAME)
-        poke_all(a);
-}
-
-static void message(void *ctx, struct link *l, enum msg_type type, const void *msg)
-{
-    struct agent *a = ctx;
-
-    if (exchange_message(a->exchange, l, type, msg))
-        return;
-    if (type == MSG_DOC)
-        take_doc(a, msg);
-    else if (type == MSG_SOURCES)
-        take_sources(a, msg);
-    else if (type == MSG_SLOT)
-        slots_message(a->slots, msg);
-    else if (type == MSG_PEERS)
-        peers_set(a->peers, msg);
-    else
-        log_debug("a %s from the region node is nothing to us", msg_name(type));
-}
-
-/* --- telling --- */
-
-static int send_up(void *ctx, enum msg_type type, const void *msg, struct err *err)
-{
-    struct agent *a = ctx;
-
-    /* Nothing before MACHINE has been said: uplink tells us when it is open. */
-    if (a->uplink == NULL)
-        return err_set(err, ERR_UNREACHABLE, "not connected yet");
-    return uplink_send(a->uplink, type, msg, err);
-}
-
-static void say_machine(struct agent *a)
-{
-    struct msg_label labels[AGENT_LABELS_MAX];
-    struct msg_service *services = mem_calloc(a->services.count + 1, sizeof(*services));
-    struct msg_machine m = { .labels = { labels, a->o.nlabels },
-                             .boot = (char *)(uintptr_t)proc_boot_id(),
-                             .host = a->listen_host,
-                             .port = (uint16_t)peers_port(a->peers),
-                             .services = { services, 0 } };
-    struct err err = ERR_INIT;
-    struct map_entry *e;
-
-    for (size_t i = 0; i < a->o.nlabels; i++)
-        labels[i] = (struct msg_label){ (char *)(uintptr_t)a->o.labels[i].key,
-                                        (char *)(uintptr_t)a->o.labels[i].value };
-    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
-        service_describe(e->value, &services[m.services.count++]);
-    if (uplink_send(a->uplink, MSG_MACHINE, &m, &err) < 0)
-        log_error("say what this machine is: %s", err.text);
-    free(services);
-}
-
-static void say_progress(struct agent *a)
-{
-    struct map_entry *e;
-
-    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;) {
-        struct msg_progress p, *told = map_get(&a->told, e->key);
-
-        if (!service_progress(e->value, &p))
-            continue;
-        if (told != NULL && hash_equal(&told->release, &p.release) &&
-            told->staged_bytes == p.staged_bytes && told->wanted_bytes == p.wanted_bytes &&
-            told->saved_bytes == p.saved_bytes && told->seed_bytes == p.seed_bytes)
-            continue;
-        if (send_up(a, MSG_PROGRESS, &p, NULL) < 0)
-            continue;
-        p.service = p.deployment = NULL;
-        free(map_put(&a->told, e->key, mem_dup(&p, sizeof(p))));
-    }
-}
-
-static void forget_told(struct agent *a)
-{
-    struct map_entry *e;
-
-    for (size_t i = 0; (e = map_next(&a->told, &i)) != NULL;)
-        free(map_remove(&a->told, e->key));
-}
-
-static void on_progress(struct timer *t)
-{
-    say_progress(CONTAINER_OF(t, struct agent, progress));
 }
 
 static void on_tick(struct timer *t)
@@ -308,65 +110,6 @@ static void on_tick(struct timer *t)
 
     for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
         service_tick(e->value);
-}
-
-/* --- the link to the region node --- */
-
-static void learn_region(struct agent *a, const char *region)
-{
-    AUTO_FREE char *path = mem_printf("%s/region", a->root);
-    struct err err = ERR_INIT;
-
-    if (a->region != NULL)
-        return;
-    a->region = mem_strdup(region);
-    a->host.region = a->region;
-    if (file_publish(path, region, strlen(region), 0644, &err) < 0)
-        log_error("remember the region: %s", err.text);
-    goals_set_region(a->goals, region);
-}
-
-static void up(void *ctx, struct link *l)
-{
-    struct agent *a = ctx;
-
-    learn_region(a, link_peer_id(l));
-    say_machine(a);
-    exchange_attach(a->exchange, l);
-    exchange_rejoin(a->exchange);
-    forget_told(a);
-    say_progress(a);
-    reports_repeat(a->reports);
-    slots_repeat(a->slots);
-}
-
-static void drained(void *ctx, struct link *l)
-{
-    struct agent *a = ctx;
-
-    exchange_drained(a->exchange, l);
-    reports_flush(a->reports);
-}
-
-static void down(void *ctx, struct link *l)
-{
-    struct agent *a = ctx;
-
-    exchange_detach(a->exchange, l);
-}
-
-static void join(void *ctx, const struct hash *pack, const struct bytes *bitmap)
-{
-    struct msg_join m = { .pack = *pack, .bitmap = *bitmap };
-
-    (void)!send_up(ctx, MSG_JOIN, &m, NULL);
-}
-
-static void leave(void *ctx, const struct hash *pack)
-{
-    struct msg_leave m = { .pack = *pack };
-
-    (void)!send_up(ctx, MSG_LEAVE, &m, NULL);
 }
 
 /* --- stopping --- */
@@ -521,9 +264,12 @@ static int open_goals(struct agent *a, struct err *err)
 static int open_exchange(struct agent *a, struct err *err)
 {
     AUTO_FREE char *dir = mem_printf("%s/packs", a->root);
-    struct exchange_options o = {
-        .loop = a->loop, .pool = a->pool, .dir = dir, .join = join, .leave = leave, .ctx = a
-    };
+    struct exchange_options o = { .loop = a->loop,
+                                  .pool = a->pool,
+                                  .dir = dir,
+                                  .join = agent_join,
+                                  .leave = agent_leave,
+                                  .ctx = a };
     random_bytes(&o.seed, sizeof(o.seed));
     if (dir_make(dir, 0700, err) < 0)
         return -(int)err->code;
@@ -587,30 +333,12 @@ static int open_all(struct agent *a, struct err *err)
         link_identity_load(&a->self, a->o.identity_dir, a->region, err) < 0 ||
         open_goals(a, err) < 0 || open_exchange(a, err) < 0 || open_peers(a, err) < 0)
         return -(int)err->code;
-    reports_new(&a->reports, send_up, a);
-    slots_new(&a->slots, a->loop, send_up, slot_granted, a);
+    reports_new(&a->reports, agent_send, a);
+    slots_new(&a->slots, a->loop, agent_send, slot_granted, a);
     make_host(a);
     if (open_services(a, err) < 0 || watch_ends(a, err) < 0)
         return -(int)err->code;
     return say_ready(a, err);
-}
-
-static void connect_up(struct agent *a)
-{
-    struct uplink_options o = { .loop = a->loop,
-                                .self = a->self,
-                                .host = a->o.region_host,
-                                .port = a->o.region_port,
-                                .region = a->region,
-                                .up = up,
-                                .message = message,
-                                .drained = drained,
-                                .down = down,
-                                .ctx = a };
-
-    uplink_new(&a->uplink, &o);
-    timer_start(a->loop, &a->progress, PROGRESS_MS, PROGRESS_MS, on_progress);
-    timer_start(a->loop, &a->tick, TICK_MS, TICK_MS, on_tick);
 }
 
 /* In the order in which nothing is used after it is gone: first the pool, so that no job runs. */
@@ -654,7 +382,8 @@ int agent_main_loop(const struct agent_options *options, struct err *err)
     list_init(&a.early);
     r = open_all(&a, err);
     if (r == 0) {
-        connect_up(&a);
+        agent_talk(&a);
+        timer_start(a.loop, &a.tick, TICK_MS, TICK_MS, on_tick);
         loop_run(a.loop);
     }
     close_all(&a);

@@ -1,75 +1,12 @@
 #include "goals.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent.h"
-#include "base/hex.h"
-#include "base/list.h"
-#include "base/log.h"
-#include "base/map.h"
 #include "base/mem.h"
+#include "goals_internal.h"
 #include "io/files.h"
-
-enum { FLOOR_FILE_MAX = 256 };
-
-/* One service: the goal in force, and the newest generation ever accepted. */
-struct kept {
-    char *service;
-    uint64_t floor;
-    struct hash digest; /* of the goal document of that generation */
-    struct goal *goal;  /* NULL: none in force (removed, or could not be read again) */
-    char *refusal;      /* the last one since the last accepted goal, or NULL */
-};
-
-struct known_release {
-    struct list node;
-    struct release *release;
-    struct bytes doc;
-};
-
-struct goals {
-    char *root, *machine, *region;
-    struct public_key pin;
-    struct label labels[AGENT_LABELS_MAX + 2];
-    size_t nlabels;
-    struct trust *trust;
-    struct hash trust_digest;
-    struct map services; /* struct kept */
-    struct list releases;
-    size_t nreleases;
-    int64_t newest_signed_ms;
-    uint64_t refused[REFUSED_END];
-};
-
-static char *doc_path(const struct goals *g, const char *service)
-{
-    return mem_printf("%s/goals/%s.doc", g->root, service);
-}
-
-static char *floor_path(const struct goals *g, const char *service)
-{
-    return mem_printf("%s/floor/%s", g->root, service);
-}
-
-static struct kept *kept_of(const struct goals *g, const char *service)
-{
-    return map_get(&g->services, service);
-}
-
-static struct kept *kept_make(struct goals *g, const char *service)
-{
-    struct kept *k = kept_of(g, service);
-
-    if (k == NULL) {
-        k = mem_alloc(sizeof(*k));
-        k->service = mem_strdup(service);
-        map_put(&g->services, service, k);
-    }
-    return k;
-}
 
 static void kept_free(struct kept *k)
 {
@@ -98,139 +35,6 @@ static void add_region_label(struct goals *g)
     g->labels[g->nlabels++] = (struct label){ "region", g->region };
 }
 
-/* --- reading what was kept --- */
-
-/* trust.doc = the key that signed it, 64 digits, a newline, the document: after a change of the
- * root key that is the one before, which the document itself does not name. */
-static int load_trust(struct goals *g, struct err *err)
-{
-    AUTO_FREE char *path = mem_printf("%s/trust.doc", g->root);
-    AUTO_BUF data = BUF_INIT;
-    struct public_key signer;
-    struct bytes body;
-    int r;
-
-    if (!path_exists(path))
-        return 0;
-    if (file_read(&data, path, DOC_MAX_BYTES + HASH_HEX, err) < 0)
-        return err_wrap(err, "goals");
-    if (data.len < HASH_HEX || data.data[HASH_HEX - 1] != '\n')
-        return err_set(err, ERR_CORRUPT, "goals: %s: not a trust file", path);
-    data.data[HASH_HEX - 1] = '\0';
-    if (!hex_decode(signer.b, KEY_BYTES, data.data))
-        return err_set(err, ERR_CORRUPT, "goals: %s: not a trust file", path);
-    buf_consume(&data, HASH_HEX);
-    r = doc_open(data.data, data.len, DOC_TRUST, &signer, 1, &body, err);
-    if (r == 0)
-        r = trust_parse(&g->trust, &body, err);
-    if (r < 0)
-        return err_wrap(err, "goals: %s", path);
-    g->trust_digest = sha256_of(data.data, data.len);
-    return 0;
-}
-
-static int keep_trust(struct goals *g, const struct public_key *signer, const void *data,
-                      size_t len, struct err *err)
-{
-    AUTO_FREE char *path = mem_printf("%s/trust.doc", g->root);
-    AUTO_BUF out = BUF_INIT;
-    char hex[HASH_HEX];
-
-    hex_encode(hex, signer->b, KEY_BYTES);
-    buf_printf(&out, "%s\n", hex);
-    buf_append(&out, data, len);
-    return file_publish(path, out.data, out.len, 0600, err);
-}
-
-static int load_floor(struct goals *g, const char *service, struct err *err)
-{
-    AUTO_FREE char *path = floor_path(g, service);
-    AUTO_BUF text = BUF_INIT;
-    char hex[HASH_HEX] = "";
-    uint64_t floor;
-    struct kept *k;
-    struct hash digest;
-
-    if (file_read(&text, path, FLOOR_FILE_MAX, err) < 0)
-        return err_wrap(err, "goals");
-    if (sscanf(buf_str(&text), "%" SCNu64 " %64s", &floor, hex) != 2 || !hash_parse(&digest, hex))
-        return err_set(err, ERR_CORRUPT, "goals: %s: not a floor", path);
-    k = kept_make(g, service);
-    k->floor = floor;
-    k->digest = digest;
-    return 0;
-}
-
-static int keep_floor(const struct goals *g, const char *service, uint64_t floor,
-                      const struct hash *digest, struct err *err)
-{
-    AUTO_FREE char *path = floor_path(g, service);
-    AUTO_BUF text = BUF_INIT;
-    char hex[HASH_HEX];
-
-    buf_printf(&text, "%" PRIu64 " %s\n", floor, hash_hex(digest, hex));
-    return file_publish(path, text.data, text.len, 0600, err);
-}
-
-static void note_signed_time(struct goals *g, int64_t issued_ms)
-{
-    if (issued_ms > g->newest_signed_ms)
-        g->newest_signed_ms = issued_ms;
-}
-
-/* Puts the kept goal of k in force if it still holds: signed by a key of today's trust document, of
- * our region, and exactly the one that the floor names. */
-static void load_goal(struct goals *g, struct kept *k)
-{
-    AUTO_FREE char *path = doc_path(g, k->service);
-    AUTO_BUF data = BUF_INIT;
-    struct err err = ERR_INIT;
-    struct goal *goal = NULL;
-    struct hash digest;
-
-    goal_free(k->goal);
-    k->goal = NULL;
-    if (g->trust == NULL || !path_exists(path))
-        return;
-    if (file_read(&data, path, DOC_MAX_BYTES, &err) < 0 ||
-        goal_open(&goal, g->trust, data.data, data.len, &err) < 0) {
-        log_warn("kept goal of %s is not in force: %s", k->service, err.text);
-        return;
-    }
-    digest = sha256_of(data.data, data.len);
-    if (goal->generation != k->floor || !hash_equal(&digest, &k->digest) ||
-        strcmp(goal->service, k->service) != 0 ||
-        (g->region != NULL && strcmp(goal->region, g->region) != 0)) {
-        log_warn("kept goal of %s is not in force: generation %" PRIu64 ", the floor is %" PRIu64,
-                 k->service, goal->generation, k->floor);
-        goal_free(goal);
-        return;
-    }
-    note_signed_time(g, goal->issued_ms);
-    k->goal = goal;
-}
-
-static void load_goals(struct goals *g)
-{
-    struct map_entry *e;
-
-    for (size_t i = 0; (e = map_next(&g->services, &i)) != NULL;)
-        load_goal(g, e->value);
-}
-
-/* What file_publish() writes beside, left by a kill. No service may have such a name. */
-static bool is_leftover(const char *name)
-{
-    return strstr(name, ".tmp-") != NULL;
-}
-
-static int floor_found(void *ctx, const char *name, struct err *err)
-{
-    if (is_leftover(name) || doc_check_name("service", name, NULL) < 0)
-        return 0;
-    return load_floor(ctx, name, err);
-}
-
 int goals_open(struct goals **ret, const struct goals_options *o, struct err *err)
 {
     AUTO_FREE char *floors = mem_printf("%s/floor", o->root);
@@ -245,15 +49,14 @@ int goals_open(struct goals **ret, const struct goals_options *o, struct err *er
     g->pin = *o->pin;
     list_init(&g->releases);
     set_labels(g, o->labels, o->nlabels);
-    if (load_trust(g, err) < 0 || dir_each(floors, floor_found, g, err) < 0) {
+    if (o->region != NULL)
+        goals_set_region(g, o->region);
+    if (goals_load(g, err) < 0) {
         int code = -(int)err->code;
 
         goals_free(g);
         return code;
     }
-    if (o->region != NULL)
-        goals_set_region(g, o->region);
-    load_goals(g);
     *ret = g;
     return 0;
 }
@@ -345,7 +148,7 @@ uint64_t goals_refused_all(const struct goals *g)
 static int refuse(struct goals *g, const char *service, enum goals_refusal why, int r,
                   struct err *err)
 {
-    struct kept *k = service == NULL ? NULL : kept_of(g, service);
+    struct kept *k = service == NULL ? NULL : goals_kept(g, service);
 
     g->refused[why]++;
     if (k != NULL && why != REFUSED_OLDER) {
@@ -379,7 +182,7 @@ static int take_trust(struct goals *g, const void *data, size_t len, struct goal
         trust_free(next);
         return refuse(g, NULL, REFUSED_EQUIVOCATION, r, err);
     }
-    if (keep_trust(g, &signer, data, len, err) < 0) {
+    if (goals_keep_trust(g, &signer, data, len, err) < 0) {
         trust_free(next);
         return err_wrap(err, "keep the trust document");
     }
@@ -388,7 +191,7 @@ static int take_trust(struct goals *g, const void *data, size_t len, struct goal
     g->trust_digest = digest;
     /* What was believed by the keys before has to hold by these. */
     forget_releases(g);
-    load_goals(g);
+    goals_load_goals(g);
     ret->change = GOALS_TRUST;
     return 0;
 }
@@ -432,7 +235,7 @@ static int take_release(struct goals *g, const void *data, size_t len, struct go
 static int judge_goal(struct goals *g, const struct goal *goal, const struct hash *digest,
                       struct err *err)
 {
-    const struct kept *k = kept_of(g, goal->service);
+    const struct kept *k = goals_kept(g, goal->service);
 
     if (g->region == NULL || strcmp(goal->region, g->region) != 0)
         return refuse(g, goal->service, REFUSED_REGION,
@@ -459,7 +262,7 @@ static int judge_goal(struct goals *g, const struct goal *goal, const struct has
             g, goal->service, REFUSED_SELECT,
             err_set(err, ERR_DENIED, "goal of %s: does not select this machine", goal->service),
             err);
-    if (is_leftover(goal->service))
+    if (goals_is_leftover(goal->service))
         return refuse(g, NULL, REFUSED_MALFORMED,
                       err_set(err, ERR_INVALID,
                               "goal of %s: a service must not have '.tmp-' in its name",
@@ -488,23 +291,23 @@ static int take_goal(struct goals *g, const void *data, size_t len, struct goals
     if (r == 0) {
         /* The document first: if only it is there after a crash, the floor is lower and the same
          * goal is accepted again. Both are on disk before anyone can act. */
-        path = doc_path(g, goal->service);
+        path = goals_doc_path(g, goal->service);
         r = file_publish(path, data, len, 0600, err);
     }
     if (r == 0)
-        r = keep_floor(g, goal->service, goal->generation, &digest, err);
+        r = goals_keep_floor(g, goal->service, goal->generation, &digest, err);
     if (r != 0) {
         goal_free(goal);
         return r < 0 ? r : 0;
     }
-    k = kept_make(g, goal->service);
+    k = goals_kept_make(g, goal->service);
     k->floor = goal->generation;
     k->digest = digest;
     goal_free(k->goal);
     k->goal = goal;
     free(k->refusal);
     k->refusal = NULL;
-    note_signed_time(g, goal->issued_ms);
+    goals_note_signed_time(g, goal->issued_ms);
     *ret = (struct goals_taken){ GOALS_GOAL, k->service };
     return 0;
 }
@@ -535,7 +338,7 @@ const struct trust *goals_trust(const struct goals *g)
 
 const struct goal *goals_of(const struct goals *g, const char *service)
 {
-    const struct kept *k = kept_of(g, service);
+    const struct kept *k = goals_kept(g, service);
 
     return k == NULL ? NULL : k->goal;
 }
@@ -555,14 +358,14 @@ const struct goal *goals_next(const struct goals *g, size_t *i)
 
 uint64_t goals_floor(const struct goals *g, const char *service)
 {
-    const struct kept *k = kept_of(g, service);
+    const struct kept *k = goals_kept(g, service);
 
     return k == NULL ? 0 : k->floor;
 }
 
 const char *goals_last_refusal(const struct goals *g, const char *service)
 {
-    const struct kept *k = kept_of(g, service);
+    const struct kept *k = goals_kept(g, service);
 
     return k == NULL || k->refusal == NULL ? "" : k->refusal;
 }

@@ -90,6 +90,10 @@ void service_retry(struct service *s); /* poke in SERVICE_RETRY_MS */
 void service_prune(struct service *s);
 void service_set_verdict(struct service *s, enum verdict verdict, const char *reason);
 
+/* service_stage.c */
+void service_stage_step(struct service *s, const struct goal *g); /* begins, goes on, or drops */
+void service_note_progress(struct service *s);
+
 /* service_switch.c */
 void switch_verify(struct service *s, const struct hash *release);
 bool switch_is_verified(const struct service *s, const struct hash *release);

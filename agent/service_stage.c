@@ -1,0 +1,201 @@
+/* Bringing the goal's release onto the disk, and giving its pack to others meanwhile. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "io/files.h"
+#include "releases.h"
+#include "service_internal.h"
+
+static const struct sources *find_sources(const struct service *s, const struct hash *release)
+{
+    for (int i = 0; i < s->nsources; i++) {
+        if (hash_equal(&s->sources[i].release, release))
+            return &s->sources[i];
+    }
+    return NULL;
+}
+
+void service_sources(struct service *s, const struct msg_sources *m)
+{
+    const struct msg_pack *packs = m->packs.items;
+    struct sources *known = NULL;
+
+    if (m->packs.count == 0)
+        return;
+    for (int i = 0; i < s->nsources; i++) {
+        if (hash_equal(&s->sources[i].release, &m->release))
+            known = &s->sources[i];
+    }
+    if (known == NULL && s->nsources == SERVICE_SOURCES_MAX)
+        memmove(&s->sources[0], &s->sources[1], (size_t)--s->nsources * sizeof(s->sources[0]));
+    if (known == NULL)
+        known = &s->sources[s->nsources++];
+    *known = (struct sources){ m->release, m->artifact, packs[0].pack };
+    service_poke(s);
+}
+
+void service_note_progress(struct service *s)
+{
+    if (s->stage != NULL)
+        stage_progress(s->stage, &s->progress);
+}
+
+static void stage_failed(struct service *s, const struct hash *release, const struct err *err)
+{
+    if (!hash_equal(&s->stage_failed, release) || strcmp(s->stage_err.text, err->text) != 0)
+        log_warn("service %s: %s", s->name, err->text);
+    s->stage_failed = *release;
+    s->stage_err = *err;
+}
+
+static void stage_again(struct timer *t)
+{
+    service_poke(CONTAINER_OF(t, struct service, stage_retry));
+}
+
+static void staged(void *ctx, struct stage *stage, int status, const struct err *err)
+{
+    struct service *s = ctx;
+    int64_t delay = (int64_t)SERVICE_STAGE_RETRY_MIN_MS
+                    << (s->stage_attempt < 8 ? s->stage_attempt : 8);
+
+    service_note_progress(s);
+    s->stage = NULL;
+    if (status == 0) {
+        char hex[HASH_HEX];
+
+        log_info("service %s: staged release %.12s", s->name, hash_hex(stage_release(stage), hex));
+        switch_mark_verified(s, stage_release(stage));
+        memset(&s->stage_failed, 0, sizeof(s->stage_failed));
+        s->stage_attempt = 0;
+        service_prune(s);
+    } else {
+        stage_failed(s, stage_release(stage), err);
+        s->stage_attempt++;
+        if (delay > SERVICE_STAGE_RETRY_MAX_MS)
+            delay = SERVICE_STAGE_RETRY_MAX_MS;
+        timer_start(s->host.loop, &s->stage_retry, delay, 0, stage_again);
+    }
+    stage_free(stage);
+    service_poke(s);
+}
+
+static void drop_pack(struct service *s)
+{
+    if (hash_is_zero(&s->pack))
+        return;
+    if (s->reseeding)
+        exchange_fetch_cancel(&s->reseed);
+    s->reseeding = false;
+    if (!s->host.pack_is_used(s->host.ctx, &s->pack, s->name)) {
+        s->host.pack_dropped(s->host.ctx, &s->pack);
+        exchange_forget(s->host.exchange, &s->pack);
+    }
+    memset(&s->pack, 0, sizeof(s->pack));
+}
+
+static void reseeded(struct exchange_fetch *f, int status)
+{
+    struct service *s = CONTAINER_OF(f, struct service, reseed);
+
+    s->reseeding = false;
+    if (status < 0)
+        log_debug("service %s: give the pack again: %s", s->name, f->err.text);
+}
+
+/* Staged by an agent before us, and its pack is still here: others may need it. */
+static void reseed(struct service *s, const struct sources *src)
+{
+    char hex[HASH_HEX];
+    AUTO_FREE char *path = mem_printf("%s/packs/%s.pack", s->host.root, hash_hex(&src->pack, hex));
+
+    if (!hash_is_zero(&s->pack) || s->stage != NULL || !path_exists(path) ||
+        s->host.pack_is_used(s->host.ctx, &src->pack, s->name))
+        return;
+    s->pack = src->pack;
+    s->reseeding = true;
+    exchange_fetch_start(s->host.exchange, &s->reseed, &s->pack, reseeded);
+}
+
+static void begin_stage(struct service *s, const struct goal *g, const struct sources *src,
+                        const struct release *release)
+{
+    struct stage_options o = { .loop = s->host.loop,
+                               .pool = s->host.pool,
+                               .exchange = s->host.exchange,
+                               .dir = s->dir,
+                               .release = g->release,
+                               .base = s->journal.release,
+                               .doc = *goals_release_doc(s->host.goals, &g->release),
+                               .pack = src->pack };
+    struct err err = ERR_INIT;
+
+    if (!service_artifact(release, goals_variant(s->host.goals, release), &o.artifact)) {
+        (void)!err_set(&err, ERR_NOT_FOUND, "stage: the release has no artifact for this machine");
+        stage_failed(s, &g->release, &err);
+        return;
+    }
+    if (!hash_equal(&o.artifact, &src->artifact)) {
+        (void)!err_set(&err, ERR_INVALID, "stage: the region node offers another artifact");
+        stage_failed(s, &g->release, &err);
+        return;
+    }
+    if (!releases_has(s->dir, &o.base))
+        memset(&o.base, 0, sizeof(o.base));
+    s->pack = src->pack;
+    s->progress = (struct stage_progress){ 0 };
+    s->progress_release = g->release;
+    snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", g->deployment);
+    stage_start(&s->stage, &o, staged, s);
+}
+
+void service_stage_step(struct service *s, const struct goal *g)
+{
+    bool wanted = g != NULL && g->action == GOAL_RUN && !hash_is_zero(&g->release) &&
+                  service_goal_is_live(s, g) && goals_stages(s->host.goals, g);
+    const struct sources *src = wanted ? find_sources(s, &g->release) : NULL;
+    const struct release *release = wanted ? goals_release(s->host.goals, &g->release) : NULL;
+
+    if (s->stage != NULL && (!wanted || !hash_equal(stage_release(s->stage), &g->release))) {
+        stage_free(s->stage);
+        s->stage = NULL;
+        s->stage_attempt = 0;
+        timer_stop(&s->stage_retry);
+    }
+    if (!hash_is_zero(&s->pack) && (src == NULL || !hash_equal(&s->pack, &src->pack)) &&
+        (g == NULL || service_goal_is_live(s, g)) && s->stage == NULL)
+        drop_pack(s);
+    if (src == NULL || s->stage != NULL || s->reseeding)
+        return;
+    if (releases_has(s->dir, &g->release))
+        reseed(s, src);
+    else if (release != NULL && !s->stage_retry.active)
+        begin_stage(s, g, src, release);
+}
+
+bool service_progress(const struct service *s, struct msg_progress *ret)
+{
+    struct stage_progress p = s->progress;
+
+    if (hash_is_zero(&s->progress_release))
+        return false;
+    if (s->stage != NULL)
+        stage_progress(s->stage, &p);
+    *ret = (struct msg_progress){ .service = s->name,
+                                  .deployment = (char *)(uintptr_t)s->progress_deployment,
+                                  .release = s->progress_release,
+                                  .staged_bytes = p.staged_bytes,
+                                  .wanted_bytes = p.wanted_bytes,
+                                  .seed_bytes = p.seed_bytes,
+                                  .peer_bytes = p.peer_bytes,
+                                  .saved_bytes = p.saved_bytes };
+    return true;
+}
+
+bool service_uses_pack(const struct service *s, const struct hash *pack)
+{
+    return hash_equal(&s->pack, pack);
+}
