@@ -351,10 +351,7 @@ static void close_all(struct agent *a)
     for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
         service_free(e->value);
     map_release(&a->services);
-    LIST_EACH (&a->early, n)
-        early_free(a, CONTAINER_OF(n, struct early, node));
-    forget_told(a);
-    map_release(&a->told);
+    agent_hush(a);
     uplink_free(a->uplink);
     peers_free(a->peers);
     if (a->exchange != NULL)
