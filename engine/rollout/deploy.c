@@ -82,6 +82,7 @@ struct deploy *deploy_new(const char *id, const char *cluster, const char *servi
     d->created_ms = created_ms;
     d->state = DEPLOY_QUEUED;
     d->memo = json_object();
+    d->failures = json_array();
     d->artifacts = json_array();
     return d;
 }
@@ -112,6 +113,7 @@ void deploy_free(struct deploy *d)
     json_decref(d->params);
     json_decref(d->data);
     json_decref(d->memo);
+    json_decref(d->failures);
     json_decref(d->artifacts);
     free(d);
 }
@@ -182,6 +184,29 @@ static void end_hold(struct step *s)
     d->held_by_person = false;
 }
 
+/* What the machines reported when it gave up: a rollback makes them report better things. */
+static void keep_failures(struct step *s)
+{
+    struct deploy *d = s->d;
+    struct wave_counts fleet = deploy_fleet_counts(d, s->in);
+
+    if (json_array_size(d->failures) > 0 || d->bad > 0)
+        return;
+    d->bad = (int64_t)fleet.bad;
+    for (size_t i = 0; i < s->in->nregions; i++) {
+        const json_t *list = s->in->regions[i].failures;
+
+        for (size_t k = 0; k < json_array_size(list); k++) {
+            json_t *one = json_deep_copy(json_array_get(list, k));
+
+            json_object_set_new(one, "region", json_string(s->in->regions[i].name));
+            if (json_array_size(d->failures) < DEPLOY_FAILURES_SHOWN)
+                json_array_append(d->failures, one);
+            json_decref(one);
+        }
+    }
+}
+
 void finish(struct step *s, enum deploy_state state, const char *fmt, ...)
 {
     struct deploy *d = s->d;
@@ -200,6 +225,8 @@ void finish(struct step *s, enum deploy_state state, const char *fmt, ...)
     while (d->npending > 0)
         drop_pending(d, d->npending - 1);
     s->out->cancel_job = job_is_live(s->in);
+    if (state == DEPLOY_FAILED || state == DEPLOY_ABORTED)
+        keep_failures(s);
     s->out->finished = true;
     /* Who already has a goal of this deployment gets its last one: nobody else starts to move. */
     if (d->plan != NULL && (state == DEPLOY_FAILED || state == DEPLOY_ABORTED))
@@ -238,6 +265,7 @@ void start_rollback(struct step *s, bool by_person, const char *cause)
         return;
     }
     end_hold(s);
+    keep_failures(s);
     d->rollback_ms = s->in->now_ms;
     d->rollback_by_person = by_person;
     deploy_set_text(&d->cause, cause);
@@ -375,6 +403,8 @@ static bool end_of_job(struct step *s)
 }
 
 /* The same commit and recipe as the last one: true while that is still being looked into. */
+static bool take_artifacts(struct step *s);
+
 static bool is_nothing_to_do(struct step *s)
 {
     struct deploy *d = s->d;
@@ -385,6 +415,8 @@ static bool is_nothing_to_do(struct step *s)
     if (in->last_settled && in->last_total > 0 && in->last_healthy == in->last_total) {
         d->nothing_to_do = true;
         deploy_set_text(&d->release, in->last_release);
+        if (in->job_result != NULL && !take_artifacts(s))
+            return true;
         finish(s, DEPLOY_SUCCEEDED,
                "nothing to do: commit %.12s is healthy on all %llu machines already", d->commit,
                (unsigned long long)in->last_total);

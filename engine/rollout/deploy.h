@@ -145,7 +145,9 @@ struct deploy {
     /* a rollback */
     int64_t rollback_ms;
     bool rollback_by_person;
-    char *cause; /* why it goes back */
+    char *cause;      /* why it goes back */
+    json_t *failures; /* of machines, as they stood when it gave up */
+    int64_t bad;      /* how many were bad then */
 
     /* not saved: what the policy was last asked, so that it is not asked the same twice */
     char *asked;

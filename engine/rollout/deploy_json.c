@@ -77,6 +77,8 @@ static const struct field deploy_fields[] = {
     FIELD(deploy, rollback_ms, INT),
     FIELD(deploy, rollback_by_person, BOOL),
     FIELD(deploy, cause, TEXT),
+    FIELD(deploy, failures, JSON),
+    FIELD(deploy, bad, INT),
     END,
 };
 
