@@ -164,6 +164,11 @@ void exchange_drained(struct exchange *x, struct link *l)
     give_more(x);
 }
 
+bool exchange_is_busy(const struct exchange *x)
+{
+    return x->works > 0;
+}
+
 bool exchange_is_banned(const struct exchange *x, const char *id)
 {
     return (uintptr_t)map_get(&x->bad, id) >= EXCHANGE_BAD_MAX;

@@ -50,7 +50,9 @@ struct exchange_options {
 
 MUST_CHECK int exchange_new(struct exchange **ret, const struct exchange_options *o,
                             struct err *err);
-void exchange_free(struct exchange *x); /* nothing attached, nothing under way */
+/* Work of ours is in the pool: run the loop until it is not, before exchange_free(). */
+bool exchange_is_busy(const struct exchange *x);
+void exchange_free(struct exchange *x); /* nothing attached, not busy */
 
 void exchange_attach(struct exchange *x, struct link *l);
 void exchange_detach(struct exchange *x, struct link *l);

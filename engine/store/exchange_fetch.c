@@ -106,6 +106,7 @@ static void opening_done(struct work *w)
 {
     struct opening *o = CONTAINER_OF(w, struct opening, work);
 
+    o->x->works--;
     o->p->pending--;
     if (!o->p->forgotten)
         opened(o);
@@ -130,6 +131,7 @@ static void start_opening(struct exchange_fetch *f, struct pack_index *index)
     o->x = f->x;
     o->p = p;
     bitmap_init(&o->have, index->nleaves);
+    f->x->works++;
     work_submit(f->x->o.pool, &o->work);
 }
 

@@ -118,6 +118,7 @@ static void give_done(struct work *w)
     struct giving *g = CONTAINER_OF(w, struct giving, work);
     struct exchange *x = g->x;
 
+    x->works--;
     x->reading--;
     g->l->reading--;
     g->p->pending--;
@@ -157,6 +158,7 @@ static void start_one(struct exchange *x, struct exchange_link *l)
     x->reading++;
     l->reading++;
     p->pending++;
+    x->works++;
     work_submit(x->o.pool, &g->work);
 }
 

@@ -67,6 +67,7 @@ struct exchange {
     struct map bad;     /* link id -> count, as uintptr_t */
     struct list object_gets;
     size_t reading;
+    size_t works; /* in the pool: giving, arrivals, openings */
     struct timer tick;
     struct exchange_counts counts;
 };

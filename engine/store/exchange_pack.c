@@ -305,6 +305,7 @@ static void arrival_done(struct work *w)
     struct arrival *a = CONTAINER_OF(w, struct arrival, work);
     struct exchange_pack *p = a->p;
 
+    a->x->works--;
     p->pending--;
     if (p->forgotten) {
         if (p->pending == 0)
@@ -347,6 +348,7 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     a->bytes = mem_dup(m->bytes.data, m->bytes.len);
     a->len = m->bytes.len;
     p->pending++;
+    l->x->works++;
     work_submit(l->x->o.pool, &a->work);
 }
 

@@ -206,7 +206,7 @@ static void when_closed(struct timer *t)
     struct swarm *s = CONTAINER_OF(t, struct swarm, kick);
 
     for (int i = 0; i < s->count; i++)
-        if (s->nodes[i].links > 0)
+        if (s->nodes[i].links > 0 || exchange_is_busy(s->nodes[i].x))
             return;
     timer_stop(t);
     loop_stop(s->loop);
