@@ -52,7 +52,8 @@ static void opened(void *ctx, struct link *l)
         session_close(s, ERR_CANCELLED, "this region node is stopping");
     else if (docs_is_denied(r->docs, link_peer_id(l)))
         session_close(s, ERR_DENIED, "this machine is in the deny list");
-    else if (strcmp(link_peer_region(l), r->name) != 0)
+    else if (link_peer_region(l)[0] != '\0' && strcmp(link_peer_region(l), r->name) != 0)
+        /* One that has met no region yet says none, and learns ours from the link. */
         session_close(s, ERR_DENIED, "this machine is of another region");
 }
 
