@@ -149,6 +149,35 @@ bool docs_names_release(const struct docs *d, const struct hash *release)
     return false;
 }
 
+static bool release_has(const struct docs *d, const struct hash *release,
+                        const struct hash *artifact)
+{
+    const struct doc_release *doc = hash_is_zero(release) ? NULL : docs_release(d, release);
+
+    for (size_t i = 0; doc != NULL && i < doc->release->nartifacts; i++) {
+        if (hash_equal(&doc->release->artifacts[i].artifact, artifact))
+            return true;
+    }
+    return false;
+}
+
+bool docs_goal_names_artifact(const struct docs *d, const struct goal *g,
+                              const struct hash *artifact)
+{
+    return release_has(d, &g->release, artifact) || release_has(d, &g->rollback_to, artifact);
+}
+
+bool docs_names_artifact(const struct docs *d, const struct hash *artifact)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&d->goals, &i)) != NULL;) {
+        if (docs_goal_names_artifact(d, ((const struct doc_goal *)e->value)->goal, artifact))
+            return true;
+    }
+    return false;
+}
+
 void docs_drop_release(struct docs *d, const struct hash *release)
 {
     char hex[HASH_HEX];

@@ -63,6 +63,10 @@ bool docs_is_denied(const struct docs *d, const char *id);
  * changed, with the releases that the old one named. */
 void docs_drop_release(struct docs *d, const struct hash *release);
 bool docs_names_release(const struct docs *d, const struct hash *release);
+/* Is it of a release that the goal, or any goal, names? */
+bool docs_goal_names_artifact(const struct docs *d, const struct goal *g,
+                              const struct hash *artifact);
+bool docs_names_artifact(const struct docs *d, const struct hash *artifact);
 
 /* Takes the oldest change that is not saved yet. Gives *ret_name ("trust.doc", "goals/<service>.doc",
  * "releases/<hash>.doc") and *ret_bytes (data NULL: removed). False: none. */

@@ -104,6 +104,39 @@ static void on_ready(void *ctx, struct replica *replica, const struct buf *manif
     relay_artifact(r, &replica->artifact);
 }
 
+/* Keeps what a goal names, and what was asked for and waits for its goal. */
+static void sweep_one(void *ctx, struct replica *replica)
+{
+    struct region *r = ctx;
+    struct hash packs[PACKS_MAX];
+    char hex[HASH_HEX];
+    size_t n;
+
+    if (docs_names_artifact(r->docs, &replica->artifact)) {
+        replica->named = true;
+        return;
+    }
+    if (replica->asked && !replica->named)
+        return;
+    log_info("artifact %.12s is not needed any more", hash_hex(&replica->artifact, hex));
+    n = replicas_packs(r->replicas, &replica->artifact, packs);
+    for (size_t i = 0; i < n; i++) {
+        exchange_forget(r->exchange, &packs[i]);
+        exchange_withdraw(r->exchange, &packs[i]);
+    }
+    exchange_withdraw(r->exchange, &replica->artifact);
+    state_want(r->state, &replica->artifact, NULL);
+    replicas_forget(r->replicas, &replica->artifact);
+}
+
+static void sweep(struct timer *t)
+{
+    struct region *r = CONTAINER_OF(t, struct region, sweep);
+
+    if (r->up_open && loop_now_ms(r->loop) - r->up_since_ms >= r->sweep_ms)
+        replicas_each(r->replicas, sweep_one, r);
+}
+
 static int read_pin(struct public_key *pin, const char *identity, struct err *err)
 {
     AUTO_BUF text = BUF_INIT;
@@ -284,6 +317,8 @@ int region_new(struct region **ret, struct loop *loop, const struct region_optio
         region_free(r);
         return err_wrap(err, "region %s", o->name);
     }
+    r->sweep_ms = o->sweep_ms > 0 ? o->sweep_ms : REGION_SWEEP_MS;
+    timer_start(loop, &r->sweep, r->sweep_ms, r->sweep_ms, sweep);
     timer_start(loop, &r->tick, REGION_TICK_MS, REGION_TICK_MS, tick);
     uplink_start(r);
     *ret = r;
@@ -330,6 +365,7 @@ void region_close(struct region *r, void (*closed)(void *arg), void *arg)
     r->closed = closed;
     r->closed_arg = arg;
     timer_stop(&r->tick);
+    timer_stop(&r->sweep);
     timer_stop(&r->peers_timer);
     replicas_stop(r->replicas);
     link_listener_close(r->listener);

@@ -54,7 +54,9 @@ struct region {
     int save_status;
     struct err save_err;
     int64_t save_after_ms; /* after a failure */
-    int64_t ticked_ms;     /* when machines were last looked at */
+    int64_t sweep_ms, up_since_ms;
+    struct timer sweep;
+    int64_t ticked_ms; /* when machines were last looked at */
 
     bool closing, closing_posted, saved_last;
     void (*closed)(void *arg);

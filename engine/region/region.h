@@ -6,6 +6,9 @@
  *   to the agents          a listener for role agent: relays trust, releases, sources and goals,
  *                          leases slots, seeds packs (store/exchange.h), tells who the peers are
  *
+ * An artifact is kept as long as a goal names a release with it, or the control plane has asked for
+ * it and no goal has named it yet. Nothing is deleted while the control plane is away.
+ *
  * It holds no signing key and decides nothing about a deployment: it verifies what it relays, and
  * refuses older goals than it has. Without a control plane it serves the last goals until they
  * expire. It may be killed at any instant: everything that it needs is in its data directory:
@@ -28,9 +31,10 @@ enum {
     REGION_LINKS_MAX = 20000,
     REGION_COUNTS_MS = 200, /* COUNTS of one deployment: at most one in this time */
     REGION_REPLICA_MS = 500,
-    REGION_TICK_MS = 200,  /* saving, leases, lost peers */
-    REGION_STOP_MS = 3000, /* for a clean stop; then it just ends */
-    REGION_PEERS_MS = 50,  /* changes of one machine's peers are told together */
+    REGION_TICK_MS = 200,    /* saving, leases, lost peers */
+    REGION_SWEEP_MS = 60000, /* how often artifacts that nobody needs any more are looked for */
+    REGION_STOP_MS = 3000,   /* for a clean stop; then it just ends */
+    REGION_PEERS_MS = 50,    /* changes of one machine's peers are told together */
     REGION_THREADS = 4,
     REGION_REPLICATIONS = 2, /* at a time */
 };
@@ -45,6 +49,7 @@ struct region_options {
     const char *listen;     /* "127.0.0.1:0" */
     const char *ready_file; /* or NULL: published once it serves: {"link":port,"pid":n} */
     int parent_fd;          /* -1: none */
+    int64_t sweep_ms;       /* 0: REGION_SWEEP_MS; other values are for tests */
 };
 
 struct region;

@@ -171,22 +171,10 @@ static bool names_release(const struct region *r, const struct goal *g, const st
     return hash_equal(&g->release, release) || hash_equal(&g->rollback_to, release);
 }
 
-static bool has_artifact(const struct region *r, const struct hash *release,
-                         const struct hash *artifact)
-{
-    const struct doc_release *doc = hash_is_zero(release) ? NULL : docs_release(r->docs, release);
-
-    for (size_t i = 0; doc != NULL && i < doc->release->nartifacts; i++) {
-        if (hash_equal(&doc->release->artifacts[i].artifact, artifact))
-            return true;
-    }
-    return false;
-}
-
 static bool names_artifact(const struct region *r, const struct goal *g,
                            const struct hash *artifact)
 {
-    return has_artifact(r, &g->release, artifact) || has_artifact(r, &g->rollback_to, artifact);
+    return docs_goal_names_artifact(r->docs, g, artifact);
 }
 
 void relay_release(struct region *r, const struct hash *release)

@@ -15,6 +15,9 @@ struct fetch {
     struct work work;
     struct timer retry;
     bool running, verified;
+    bool dropped;  /* being forgotten */
+    bool deleting; /* in the pool just now */
+    bool again;    /* but wanted again meanwhile */
     int attempts, status;
     struct err err;
     struct hash *more; /* packs that were wanted during a step */
@@ -135,6 +138,11 @@ static void run(struct work *w)
     struct fetch *f = CONTAINER_OF(w, struct fetch, work);
     int status;
 
+    if (f->deleting) {
+        f->status = replication_delete(f->replica.r, &f->err);
+        return;
+    }
+
     f->status = replication_step(f->replica.r, &f->err);
     if (f->status < 0)
         return;
@@ -198,6 +206,11 @@ static void pack_is_ready(struct fetch *f)
     release_ready(f);
 }
 
+static bool has_work(const struct fetch *f)
+{
+    return f->ndone < f->replica.r->npacks;
+}
+
 /* Packs that were wanted while a step was running. */
 static void take_more(struct fetch *f)
 {
@@ -210,20 +223,49 @@ static void take_more(struct fetch *f)
     f->nmore = 0;
 }
 
-static bool has_work(const struct fetch *f)
+/* What is here of it has been deleted, or cannot be. If it has been wanted since, it begins anew. */
+static void forgotten(struct fetch *f)
 {
-    return f->ndone < f->replica.r->npacks;
+    struct replicas *rs = f->rs;
+    struct hash artifact = f->replica.artifact;
+    char hex[HASH_HEX];
+
+    if (f->status < 0)
+        log_warn("artifact %.12s: %s", hash_hex(&artifact, hex), f->err.text);
+    replication_free(f->replica.r);
+    f->replica.r = NULL;
+    if (f->again && replication_new(&f->replica.r, rs->o.origin, rs->o.own, rs->partial, &artifact,
+                                    &f->err) == 0) {
+        f->dropped = f->again = f->verified = false;
+        f->replica.state = REPLICA_FETCHING;
+        take_more(f);
+        wait_in_line(f);
+        return;
+    }
+    map_remove(&rs->by_artifact, hash_hex(&artifact, hex));
+    fetch_free(f);
 }
 
 static void done(struct work *w)
 {
     struct fetch *f = CONTAINER_OF(w, struct fetch, work);
     struct replicas *rs = f->rs;
+    bool was_deleting = f->deleting;
 
-    f->running = false;
+    f->running = f->deleting = false;
     rs->running--;
     if (rs->stopped)
         return;
+    if (was_deleting) {
+        forgotten(f);
+        next(rs);
+        return;
+    }
+    if (f->dropped) { /* it was being fetched when it was forgotten */
+        release_ready(f);
+        wait_in_line(f);
+        return;
+    }
     f->replica.bytes = f->replica.r->bytes;
     f->replica.total = f->replica.r->total;
     f->replica.origin_bytes = f->replica.r->origin_bytes;
@@ -251,6 +293,7 @@ static void next(struct replicas *rs)
 
         list_remove(&f->node);
         f->running = true;
+        f->deleting = f->dropped;
         rs->running++;
         f->err = (struct err)ERR_INIT;
         f->work = (struct work){ .run = run, .done = done };
@@ -291,7 +334,8 @@ static int make(struct replicas *rs, const struct hash *artifact, struct fetch *
 
 static int want_pack(struct fetch *f, const struct hash *pack, struct err *err)
 {
-    if (!f->running)
+    f->again = f->dropped;
+    if (!f->running && !f->dropped)
         return replication_want(f->replica.r, pack, err);
     if (f->nmore >= PACKS_MAX)
         return err_set(err, ERR_LIMIT, "more than %d packs of one artifact", PACKS_MAX);
@@ -314,7 +358,7 @@ int replicas_want(struct replicas *rs, const struct msg_artifact *artifact, stru
     if (status < 0)
         return err_wrap(err, "replicate");
     *ret = &f->replica;
-    if (!f->running && has_work(f) && !f->retry.active)
+    if (!f->running && !f->dropped && has_work(f) && !f->retry.active)
         wait_in_line(f);
     return 0;
 }
@@ -324,6 +368,38 @@ struct replica *replicas_find(const struct replicas *rs, const struct hash *arti
     struct fetch *f = find(rs, artifact);
 
     return f == NULL ? NULL : &f->replica;
+}
+
+void replicas_forget(struct replicas *rs, const struct hash *artifact)
+{
+    struct fetch *f = find(rs, artifact);
+    char hex[HASH_HEX];
+
+    if (f == NULL || f->dropped)
+        return;
+    f->dropped = true;
+    f->nmore = 0;
+    timer_stop(&f->retry);
+    for (size_t i = 0; i < f->ndone; i++)
+        map_remove(&rs->packs, hash_hex(&f->done[i], hex));
+    f->ndone = 0;
+    f->replica.bytes = f->replica.total = f->replica.origin_bytes = 0;
+    f->replica.asked = f->replica.named = false;
+    f->replica.state = REPLICA_NONE;
+    if (!f->running)
+        wait_in_line(f);
+}
+
+void replicas_each(struct replicas *rs, void (*fn)(void *ctx, struct replica *replica), void *ctx)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&rs->by_artifact, &i)) != NULL;) {
+        struct fetch *f = e->value;
+
+        if (!f->dropped)
+            fn(ctx, &f->replica);
+    }
 }
 
 size_t replicas_packs(const struct replicas *rs, const struct hash *artifact,

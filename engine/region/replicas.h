@@ -26,7 +26,8 @@ struct replica {
     uint64_t bytes, total, origin_bytes; /* as of the last step */
     bool asked;              /* the rest is the uplink's: somebody wants to hear of it, */
     enum replica_state told; /* and what they last heard, */
-    int64_t told_ms;         /* and when */
+    int64_t told_ms;         /* and when; */
+    bool named;              /* a goal has named it */
 };
 
 /* A pack that has become complete, as exchange.h wants it; borrowed during the call. */
@@ -60,6 +61,11 @@ MUST_CHECK int replicas_want(struct replicas *rs, const struct msg_artifact *art
                              struct replica **ret, struct err *err);
 
 struct replica *replicas_find(const struct replicas *rs, const struct hash *artifact); /* or NULL */
+
+/* It is not needed any more: deletes what is here of it. The caller has stopped to seed it. */
+void replicas_forget(struct replicas *rs, const struct hash *artifact);
+/* Calls fn for each that has not been forgotten; fn may forget it. */
+void replicas_each(struct replicas *rs, void (*fn)(void *ctx, struct replica *replica), void *ctx);
 
 /* The complete packs of an artifact, the full one first; how many. */
 size_t replicas_packs(const struct replicas *rs, const struct hash *artifact,

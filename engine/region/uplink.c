@@ -29,6 +29,12 @@ static void say(struct region *r, enum msg_type type, const void *msg)
     link_close(r->up, err.code, "cannot be told");
 }
 
+static void not_asked(void *ctx, struct replica *replica)
+{
+    (void)ctx;
+    replica->asked = false;
+}
+
 static void opened(void *ctx, struct link *l)
 {
     struct region *r = ctx;
@@ -36,7 +42,9 @@ static void opened(void *ctx, struct link *l)
     (void)l;
     log_info("linked to the control plane");
     r->up_open = true;
+    r->up_since_ms = loop_now_ms(r->loop);
     r->up_attempts = 0;
+    replicas_each(r->replicas, not_asked, NULL); /* it asks again for what it needs */
     for (size_t i = 0; i < r->machines->nplans; i++) {
         buf_release(&r->machines->plans[i]->sent);
         r->machines->plans[i]->dirty = true;

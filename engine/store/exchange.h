@@ -63,6 +63,8 @@ bool exchange_is_banned(const struct exchange *x, const char *id);
 
 /* Offers an object; bytes are copied. */
 void exchange_offer(struct exchange *x, const void *bytes, size_t len);
+/* Offers it no longer; harmless if it was not. */
+void exchange_withdraw(struct exchange *x, const struct hash *object);
 
 /* Gives a complete, verified pack file at path (which stays the caller's) to whoever asks. */
 MUST_CHECK int exchange_seed(struct exchange *x, const void *index, size_t len, const char *path,

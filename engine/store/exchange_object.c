@@ -18,6 +18,17 @@ void exchange_offer(struct exchange *x, const void *bytes, size_t len)
     map_put(&x->objects, hex, copy);
 }
 
+void exchange_withdraw(struct exchange *x, const struct hash *object)
+{
+    char hex[HASH_HEX];
+    struct buf *bytes = map_remove(&x->objects, hash_hex(object, hex));
+
+    if (bytes == NULL)
+        return;
+    buf_release(bytes);
+    free(bytes);
+}
+
 void object_on_ask(struct exchange_link *l, const struct msg_object_ask *m)
 {
     char hex[HASH_HEX];

@@ -370,6 +370,33 @@ static int put(struct replication *r, struct err *err)
     return 0;
 }
 
+/* The index goes first: it says that the rest is there. */
+static int delete_pack(struct replication *r, const struct hash *pack, struct err *err)
+{
+    struct replicate_job *j = r->job;
+    char hex[HASH_HEX];
+    AUTO_FREE char *partial = mem_printf("%s/%s.part", j->dir, hash_hex(pack, hex));
+    int status = store_delete(j->own, OBJECT_INDEX, pack, err);
+
+    if (status == 0)
+        status = store_delete(j->own, OBJECT_PACK, pack, err);
+    if (status == 0 && unlink(partial) < 0 && errno != ENOENT)
+        status = err_sys(err, errno, "unlink %s", partial);
+    return status;
+}
+
+int replication_delete(struct replication *r, struct err *err)
+{
+    int status = 0;
+
+    end_pack(r->job);
+    for (size_t i = 0; i < r->npacks && status == 0; i++)
+        status = delete_pack(r, &r->packs[i].hash, err);
+    if (status == 0)
+        status = store_delete(r->job->own, OBJECT_MANIFEST, &r->artifact, err);
+    return status < 0 ? err_wrap(err, "delete") : 0;
+}
+
 static int step_pack(struct replication *r, struct err *err)
 {
     switch (r->job->step) {

@@ -55,4 +55,8 @@ MUST_CHECK int replication_want(struct replication *r, const struct hash *pack, 
 
 MUST_CHECK int replication_step(struct replication *r, struct err *err);
 
+/* The artifact is not wanted here any more: deletes manifest, packs, indexes and partial files from
+ * `own`. Blocks. Then r can only be freed. */
+MUST_CHECK int replication_delete(struct replication *r, struct err *err);
+
 #endif

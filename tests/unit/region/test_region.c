@@ -31,6 +31,36 @@ static bool verified(const struct world *w)
     return m != NULL && m->state == REPLICA_VERIFIED;
 }
 
+/* One slot: the second machine waits until the first has reported. */
+static void one_after_the_other(struct world *w, struct player *a, struct player *b,
+                                const struct hash *release)
+{
+    agent_ask_slot(a, "web", "d-1", release, 1);
+    WORLD_UNTIL(w, got_count(a, MSG_SLOT) == 1);
+    assert_int_equal(((const struct msg_slot *)got_last(a, MSG_SLOT))->granted, 1);
+    agent_ask_slot(b, "web", "d-1", release, 1);
+    WORLD_UNTIL(w, got_count(b, MSG_SLOT) == 1);
+    assert_int_equal(((const struct msg_slot *)got_last(b, MSG_SLOT))->granted, 0);
+    agent_report(a, "web", "d-1", release, 1, PHASE_ACTIVATED, VERDICT_NONE, "");
+    WORLD_UNTIL(w, wave_now(w).activated == 1);
+    assert_int_equal(((const struct msg_counts *)got_last(&w->control, MSG_COUNTS))->slots_used, 1);
+    agent_report(a, "web", "d-1", release, 1, PHASE_HEALTHY, VERDICT_GOOD, "");
+    WORLD_UNTIL(w, got_count(b, MSG_SLOT) == 2);
+    assert_int_equal(((const struct msg_slot *)got_last(b, MSG_SLOT))->granted, 1);
+    assert_string_equal(((const struct msg_slot *)got_last(b, MSG_SLOT))->deployment, "d-1");
+    agent_report(b, "web", "d-1", release, 1, PHASE_FAILED, VERDICT_BAD, "health: 500");
+    WORLD_UNTIL(w, wave_now(w).healthy == 1 && wave_now(w).bad == 1);
+    {
+        const struct msg_counts *c = got_last(&w->control, MSG_COUNTS);
+        const struct msg_failure *f = c->failures.items;
+
+        assert_int_equal(c->failures.count, 1);
+        assert_string_equal(f->machine, "m2");
+        assert_string_equal(f->phase, "health");
+        assert_string_equal(f->reason, "health: 500");
+    }
+}
+
 static void from_replication_to_healthy(void **state)
 {
     struct world w;
@@ -68,31 +98,7 @@ static void from_replication_to_healthy(void **state)
     WORLD_UNTIL(&w, wave_now(&w).staged == 2);
     assert_int_equal(((const struct msg_counts *)got_last(&w.control, MSG_COUNTS))->generation, 1);
 
-    /* One slot: the second machine waits until the first has reported. */
-    agent_ask_slot(&a, "web", "d-1", &release, 1);
-    WORLD_UNTIL(&w, got_count(&a, MSG_SLOT) == 1);
-    assert_int_equal(((const struct msg_slot *)got_last(&a, MSG_SLOT))->granted, 1);
-    agent_ask_slot(&b, "web", "d-1", &release, 1);
-    WORLD_UNTIL(&w, got_count(&b, MSG_SLOT) == 1);
-    assert_int_equal(((const struct msg_slot *)got_last(&b, MSG_SLOT))->granted, 0);
-    agent_report(&a, "web", "d-1", &release, 1, PHASE_ACTIVATED, VERDICT_NONE, "");
-    WORLD_UNTIL(&w, wave_now(&w).activated == 1);
-    assert_int_equal(((const struct msg_counts *)got_last(&w.control, MSG_COUNTS))->slots_used, 1);
-    agent_report(&a, "web", "d-1", &release, 1, PHASE_HEALTHY, VERDICT_GOOD, "");
-    WORLD_UNTIL(&w, got_count(&b, MSG_SLOT) == 2);
-    assert_int_equal(((const struct msg_slot *)got_last(&b, MSG_SLOT))->granted, 1);
-    assert_string_equal(((const struct msg_slot *)got_last(&b, MSG_SLOT))->deployment, "d-1");
-    agent_report(&b, "web", "d-1", &release, 1, PHASE_FAILED, VERDICT_BAD, "health: 500");
-    WORLD_UNTIL(&w, wave_now(&w).healthy == 1 && wave_now(&w).bad == 1);
-    {
-        const struct msg_counts *c = got_last(&w.control, MSG_COUNTS);
-        const struct msg_failure *f = c->failures.items;
-
-        assert_int_equal(c->failures.count, 1);
-        assert_string_equal(f->machine, "m2");
-        assert_string_equal(f->phase, "health");
-        assert_string_equal(f->reason, "health: 500");
-    }
+    one_after_the_other(&w, &a, &b, &release);
     agent_stop(&w, &a);
     agent_stop(&w, &b);
     player_release(&a);
@@ -463,6 +469,53 @@ static void a_failed_replication_is_told_and_healed(void **state)
     world_release(&w);
 }
 
+static bool has_pack(struct world *w, const struct published *what)
+{
+    AUTO_BUF path = BUF_INIT;
+    char hex[HASH_HEX];
+
+    hash_hex(&what->pack, hex);
+    buf_printf(&path, "%s/store/pack/%.2s/%s", w->data, hex, hex + 2);
+    return path_exists(path.data);
+}
+
+static void what_no_goal_names_any_more_is_deleted(void **state)
+{
+    struct world w;
+    struct published next;
+    AUTO_BUF doc = BUF_INIT;
+    struct goal_text g = { .service = "web", .deployment = "d-2", .generation = 2 };
+    struct hash release;
+    size_t before;
+
+    (void)state;
+    world_init(&w);
+    w.options.sweep_ms = 20;
+    world_start(&w);
+    begin(&w, 1, 1);
+    WORLD_UNTIL(&w, verified(&w));
+    world_publish(&w, 77, &next);
+    before = got_count(&w.control, MSG_REPLICA);
+    control_replicate(&w, &next);
+    WORLD_UNTIL(&w, got_count(&w.control, MSG_REPLICA) > before && verified(&w));
+    assert_true(has_pack(&w, &w.artifact)); /* both are needed: one by its goal, ... */
+    assert_true(has_pack(&w, &next));       /* ... one by a deployment that has none yet */
+    release = release_doc(&w, "web", &next, &doc);
+    control_doc(&w, DOC_RELEASE, &doc);
+    g.release = &release;
+    goal_doc(&w, &g, &doc);
+    control_doc(&w, DOC_GOAL, &doc);
+    WORLD_UNTIL(&w, !has_pack(&w, &w.artifact));
+    assert_true(has_pack(&w, &next));
+    release_doc(&w, "web", &w.artifact, &doc); /* it may come back */
+    control_doc(&w, DOC_RELEASE, &doc);
+    before = got_count(&w.control, MSG_REPLICA);
+    control_replicate(&w, &w.artifact);
+    WORLD_UNTIL(&w, got_count(&w.control, MSG_REPLICA) > before && verified(&w));
+    assert_true(has_pack(&w, &w.artifact));
+    world_release(&w);
+}
+
 static void errors_at_the_start(void **state)
 {
     struct world w;
@@ -499,6 +552,7 @@ int main(void)
         cmocka_unit_test(questions_are_answered),
         cmocka_unit_test(the_control_plane_may_come_and_go),
         cmocka_unit_test(a_failed_replication_is_told_and_healed),
+        cmocka_unit_test(what_no_goal_names_any_more_is_deleted),
         cmocka_unit_test(errors_at_the_start),
     };
 

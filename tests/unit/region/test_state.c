@@ -109,6 +109,30 @@ static void bytes_of(const char *s, struct bytes *ret)
     *ret = (struct bytes){ mem_dup(s, strlen(s)), strlen(s) };
 }
 
+static void check_all(struct memory *n, const struct hash *release, const struct hash *artifact)
+{
+    const struct machine_service *v;
+
+    assert_int_equal(n->ms->count, 2);
+    assert_true(machines_find(n->ms, "m1")->reachable); /* was here when the process ended */
+    assert_false(machines_find(n->ms, "m1")->linked);
+    assert_false(machines_find(n->ms, "m2")->reachable); /* away for a minute */
+    assert_string_equal(machine_label(machines_find(n->ms, "m1"), "rack"), "a");
+    v = machine_service(machines_find(n->ms, "m1"), "web");
+    assert_non_null(v->report);
+    assert_string_equal(v->report->reason, "fine");
+    assert_int_equal(v->report->generation, 4);
+    assert_string_equal(v->moved, "d-1");
+    assert_true(hash_equal(&v->runs, release));
+    assert_true(leases_holds(n->leases, "web", "m1"));
+    assert_int_equal(leases_next_ms(n->leases), 50 + SLOT_LEASE_MS - 60000);
+    assert_int_equal(n->nwanted, 1);
+    assert_true(hash_equal(&n->wanted, artifact));
+    assert_int_equal(n->ndocs, 3);
+    assert_string_equal(buf_str(&n->docs), "TRG"); /* in the order that they can be checked in */
+    assert_int_equal(n->kinds[2], DOC_GOAL);
+}
+
 static void all_of_it_comes_back(void **state)
 {
     const char *path = tmpdir_path("all.db");
@@ -125,7 +149,6 @@ static void all_of_it_comes_back(void **state)
     struct memory m, n;
     struct state *s;
     struct machine *away;
-    const struct machine_service *v;
     struct bytes doc;
     struct err err = ERR_INIT;
 
@@ -153,24 +176,7 @@ static void all_of_it_comes_back(void **state)
     memory_release(&m);
 
     s = open_and_load(path, &n, &later);
-    assert_int_equal(n.ms->count, 2);
-    assert_true(machines_find(n.ms, "m1")->reachable); /* was here when the process ended */
-    assert_false(machines_find(n.ms, "m1")->linked);
-    assert_false(machines_find(n.ms, "m2")->reachable); /* away for a minute */
-    assert_string_equal(machine_label(machines_find(n.ms, "m1"), "rack"), "a");
-    v = machine_service(machines_find(n.ms, "m1"), "web");
-    assert_non_null(v->report);
-    assert_string_equal(v->report->reason, "fine");
-    assert_int_equal(v->report->generation, 4);
-    assert_string_equal(v->moved, "d-1");
-    assert_true(hash_equal(&v->runs, &plan.release));
-    assert_true(leases_holds(n.leases, "web", "m1"));
-    assert_int_equal(leases_next_ms(n.leases), 50 + SLOT_LEASE_MS - 60000);
-    assert_int_equal(n.nwanted, 1);
-    assert_true(hash_equal(&n.wanted, &artifact.artifact));
-    assert_int_equal(n.ndocs, 3);
-    assert_string_equal(buf_str(&n.docs), "TRG"); /* in the order that they can be checked in */
-    assert_int_equal(n.kinds[2], DOC_GOAL);
+    check_all(&n, &plan.release, &artifact.artifact);
 
     /* What is taken back is gone. */
     state_want(s, &artifact.artifact, NULL);
