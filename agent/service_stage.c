@@ -71,6 +71,7 @@ static void staged(void *ctx, struct stage *stage, int status, const struct err 
         switch_mark_verified(s, stage_release(stage));
         memset(&s->stage_failed, 0, sizeof(s->stage_failed));
         s->stage_attempt = 0;
+        timer_stop(&s->retry); /* of what was wrong with it before */
         service_prune(s);
     } else {
         stage_failed(s, stage_release(stage), err);
