@@ -98,6 +98,7 @@ struct deploy_region {
     int64_t fleet_at_ms;
     bool verified;      /* latched: it holds what its machines need */
     bool late;          /* it was not verified, or not planned, when rolling began */
+    bool told;          /* its node has the plan to count by */
     int64_t generation; /* of the goal that was published last; 0: none */
     char *goal;         /* that goal's content without generation and times */
     int64_t moved;      /* the most machines that were seen moved; what a rollback brings back */

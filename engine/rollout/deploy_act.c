@@ -207,6 +207,11 @@ void act_plan(struct step *s, size_t region)
 {
     const struct deploy *d = s->d;
     const json_t *variant = json_object_get(d->data, "variant");
+    struct deploy_region *r = deploy_find_region(d, d->plan->regions[region].name);
+
+    if (r == NULL || r->told)
+        return;
+    r->told = true;
 
     act_relay(s, d->plan->regions[region].name, "plan",
               json_pack("{s:s,s:s,s:o,s:o,s:s,s:o,s:o,s:o}", "deployment", d->id, "service",

@@ -293,6 +293,27 @@ static void take_waves(struct step *s)
     free(text);
 }
 
+/* A region that has machines and is away for a moment is worth waiting for. */
+static bool waits_for_region(struct step *s)
+{
+    const struct deploy *d = s->d;
+    int64_t until = d->gated_ms + DEPLOY_PLAN_ASK_MS;
+
+    for (size_t i = 0; i < s->in->nregions; i++) {
+        const struct deploy_region_input *input = &s->in->regions[i];
+        const struct deploy_region *r = deploy_find_region(d, input->name);
+
+        if (input->machines == 0 || s->in->now_ms >= until || (r != NULL && r->fleet_known))
+            continue;
+        if (input->connected)
+            ask_fleet(s, input);
+        act_waiting(s, "region %s to connect and count its machines", input->name);
+        act_wake(s, until);
+        return true;
+    }
+    return false;
+}
+
 static void ask_waves(struct step *s)
 {
     struct deploy *d = s->d;
@@ -301,7 +322,7 @@ static void ask_waves(struct step *s)
         take_waves(s);
         return;
     }
-    if (!variants_are_complete(s))
+    if (!variants_are_complete(s) || waits_for_region(s))
         return;
     act_waiting(s, "the policy's waves");
     deploy_set_text(&d->asked, "");
@@ -438,6 +459,29 @@ void step_replicating(struct step *s)
         start_rolling(s);
 }
 
+/* A region that the plan does not have yet is asked step by step what the others were asked. */
+static void plan_late(struct step *s, struct deploy_region *r,
+                      const struct deploy_region_input *input)
+{
+    struct deploy *d = s->d;
+    size_t region = plan_find_region(d->plan, r->name);
+
+    if (region == d->plan->nregions && !r->fleet_known) {
+        ask_fleet(s, input);
+        return;
+    }
+    if (region == d->plan->nregions)
+        region = plan_add_region(d->plan, r->name, r->fleet_total);
+    if (!plan_is_frozen(d->plan, region)) {
+        if (!region_is_matched(s, region))
+            return;
+        plan_size_late(d->plan, region);
+        if (!region_is_frozen(s, region))
+            return;
+    }
+    act_plan(s, region);
+}
+
 void tend_late(struct step *s)
 {
     struct deploy *d = s->d;
@@ -445,30 +489,23 @@ void tend_late(struct step *s)
     for (size_t i = 0; i < s->in->nregions; i++) {
         const struct deploy_region_input *input = &s->in->regions[i];
         struct deploy_region *r = deploy_find_region(d, input->name);
-        size_t region = plan_find_region(d->plan, input->name);
 
-        if (r == NULL)
+        if (r == NULL || r->told)
             continue;
-        if (!r->late && r->generation == 0 && counts_in(r, input) &&
-            (region == d->plan->nregions || !r->verified)) {
+        if (!r->late && counts_in(r, input)) {
             r->late = true;
             act_event(s, "late", json_pack("{s:s}", "region", r->name),
-                      "region %s is late: it gets its goal when it holds the artifacts", r->name);
+                      "region %s is late: it was away when the plan was made", r->name);
         }
-        if (region < d->plan->nregions && plan_is_frozen(d->plan, region))
+        plan_late(s, r, input);
+    }
+    for (size_t i = 0; i < d->nregions; i++) {
+        struct deploy_region *r = &d->regions[i];
+
+        if (r->late || r->verified || !r->told || r->fleet_total == 0)
             continue;
-        if (region == d->plan->nregions) {
-            if (!r->fleet_known)
-                ask_fleet(s, input);
-            if (!r->fleet_known)
-                continue;
-            region = plan_add_region(d->plan, r->name, r->fleet_total);
-        }
-        if (!region_is_matched(s, region))
-            continue;
-        if (d->plan->waves[0].target > 0 || d->plan->sized)
-            plan_size_late(d->plan, region);
-        if (region_is_frozen(s, region))
-            act_plan(s, region);
+        r->late = true;
+        act_event(s, "late", json_pack("{s:s}", "region", r->name),
+                  "region %s is late: it gets its goal when it holds the artifacts", r->name);
     }
 }

@@ -83,12 +83,19 @@ static const struct field deploy_fields[] = {
 };
 
 static const struct field region_fields[] = {
-    FIELD(deploy_region, name, TEXT),       FIELD(deploy_region, fleet_known, BOOL),
-    FIELD(deploy_region, fleet_total, INT), FIELD(deploy_region, fleet_reachable, INT),
-    FIELD(deploy_region, variants, JSON),   FIELD(deploy_region, fleet_at_ms, INT),
-    FIELD(deploy_region, verified, BOOL),   FIELD(deploy_region, late, BOOL),
-    FIELD(deploy_region, generation, INT),  FIELD(deploy_region, goal, TEXT),
-    FIELD(deploy_region, moved, INT),       END,
+    FIELD(deploy_region, name, TEXT),
+    FIELD(deploy_region, fleet_known, BOOL),
+    FIELD(deploy_region, fleet_total, INT),
+    FIELD(deploy_region, fleet_reachable, INT),
+    FIELD(deploy_region, variants, JSON),
+    FIELD(deploy_region, fleet_at_ms, INT),
+    FIELD(deploy_region, verified, BOOL),
+    FIELD(deploy_region, late, BOOL),
+    FIELD(deploy_region, told, BOOL),
+    FIELD(deploy_region, generation, INT),
+    FIELD(deploy_region, goal, TEXT),
+    FIELD(deploy_region, moved, INT),
+    END,
 };
 
 static const struct field pending_fields[] = {

@@ -91,6 +91,7 @@ static int region_from_json(struct plan *p, const json_t *json, struct err *err)
     const char *name = NULL, *text = NULL;
     const json_t *waves = NULL;
     uint64_t total = 0;
+    size_t added;
     struct plan_region *region;
     int r = json_get_text(json, "name", 128, &name, err);
 
@@ -102,7 +103,8 @@ static int region_from_json(struct plan *p, const json_t *json, struct err *err)
         r = err_set(err, ERR_INVALID, "waves: not as many as the plan has");
     if (r < 0)
         return r;
-    region = &p->regions[plan_add_region(p, name, total)];
+    added = plan_add_region(p, name, total); /* it may move p->regions */
+    region = &p->regions[added];
     for (size_t w = 0; r == 0 && w < p->nwaves; w++) {
         const json_t *one = json_array_get(waves, w);
 
