@@ -14,6 +14,7 @@
 enum {
     POOL_THREADS = 2,
     TICK_MS = 10000,
+    STRAY_TICKS = 6, /* between looks for packs that nobody needs */
     CLOSE_MS = 2000, /* for links to say goodbye */
     KILL_SLACK_MS = 1500,
 };
@@ -35,6 +36,11 @@ static bool pack_is_used(void *ctx, const struct hash *pack, const char *service
             return true;
     }
     return false;
+}
+
+static void release_staged(void *ctx)
+{
+    agent_say_progress(ctx);
 }
 
 static void pack_dropped(void *ctx, const struct hash *pack)
@@ -103,6 +109,38 @@ static int open_services(struct agent *a, struct err *err)
     return r;
 }
 
+/* A file of a pack that no service uses: the goal has moved on while no agent was here. */
+static int drop_stray_pack(void *ctx, const char *name, struct err *err)
+{
+    struct agent *a = ctx;
+    AUTO_FREE char *path = mem_printf("%s/packs/%s", a->root, name);
+    char hex[HASH_HEX];
+    struct hash pack;
+
+    (void)err;
+    if (strlen(name) < HASH_HEX || name[HASH_HEX - 1] != '.')
+        return 0;
+    memcpy(hex, name, HASH_HEX - 1);
+    hex[HASH_HEX - 1] = '\0';
+    if (hash_parse(&pack, hex) && !pack_is_used(a, &pack, ""))
+        (void)unlink(path);
+    return 0;
+}
+
+static void drop_stray_packs(struct agent *a)
+{
+    AUTO_FREE char *path = mem_printf("%s/packs", a->root);
+    struct err err = ERR_INIT;
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;) {
+        if (!service_is_settled(e->value))
+            return;
+    }
+    if (dir_each(path, drop_stray_pack, a, &err) < 0)
+        log_warn("packs: %s", err.text);
+}
+
 static void on_tick(struct timer *t)
 {
     struct agent *a = CONTAINER_OF(t, struct agent, tick);
@@ -110,6 +148,8 @@ static void on_tick(struct timer *t)
 
     for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;)
         service_tick(e->value);
+    if (++a->ticks % STRAY_TICKS == 0)
+        drop_stray_packs(a);
 }
 
 /* --- stopping --- */
@@ -301,6 +341,7 @@ static void make_host(struct agent *a)
                                      .region = a->region == NULL ? "" : a->region,
                                      .pack_is_used = pack_is_used,
                                      .pack_dropped = pack_dropped,
+                                     .staged = release_staged,
                                      .stopped = service_stopped,
                                      .ctx = a };
 }

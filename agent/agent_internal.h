@@ -38,6 +38,7 @@ struct agent {
     struct watch parent;
     enum stop_state stop;
     int links_left;
+    unsigned ticks;
 };
 
 /* agent.c */
@@ -47,6 +48,7 @@ void agent_poke_all(struct agent *a);
 
 /* agent_talk.c */
 void agent_talk(struct agent *a); /* starts to connect */
+void agent_say_progress(struct agent *a);
 void agent_hush(struct agent *a); /* frees what the conversation has kept */
 /* As link_send(); -ERR_UNREACHABLE while there is no link. */
 int agent_send(void *ctx, enum msg_type type, const void *msg, struct err *err);

@@ -141,7 +141,7 @@ static void say_machine(struct agent *a)
     free(services);
 }
 
-static void say_progress(struct agent *a)
+void agent_say_progress(struct agent *a)
 {
     struct map_entry *e;
 
@@ -171,7 +171,7 @@ static void forget_told(struct agent *a)
 
 static void on_progress(struct timer *t)
 {
-    say_progress(CONTAINER_OF(t, struct agent, progress));
+    agent_say_progress(CONTAINER_OF(t, struct agent, progress));
 }
 
 /* --- the link to the region node --- */
@@ -199,7 +199,7 @@ static void up(void *ctx, struct link *l)
     exchange_attach(a->exchange, l);
     exchange_rejoin(a->exchange);
     forget_told(a);
-    say_progress(a);
+    agent_say_progress(a);
     reports_repeat(a->reports);
     slots_repeat(a->slots);
 }

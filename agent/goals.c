@@ -70,6 +70,22 @@ static void release_forget(struct goals *g, struct known_release *known)
     g->nreleases--;
 }
 
+/* The trust document has changed: what was believed by the keys before has to hold by these. */
+static void check_releases(struct goals *g)
+{
+    LIST_EACH (&g->releases, n) {
+        struct known_release *known = CONTAINER_OF(n, struct known_release, node);
+        struct release *again = NULL;
+
+        if (release_open(&again, g->trust, known->doc.data, known->doc.len, NULL) < 0) {
+            release_forget(g, known);
+            continue;
+        }
+        release_free(known->release);
+        known->release = again;
+    }
+}
+
 static void forget_releases(struct goals *g)
 {
     LIST_EACH (&g->releases, n)
@@ -189,8 +205,7 @@ static int take_trust(struct goals *g, const void *data, size_t len, struct goal
     trust_free(g->trust);
     g->trust = next;
     g->trust_digest = digest;
-    /* What was believed by the keys before has to hold by these. */
-    forget_releases(g);
+    check_releases(g);
     goals_load_goals(g);
     ret->change = GOALS_TRUST;
     return 0;

@@ -53,6 +53,7 @@ struct service_host {
     /* Is the pack used by a service other than that one? */
     bool (*pack_is_used)(void *ctx, const struct hash *pack, const char *service);
     void (*pack_dropped)(void *ctx, const struct hash *pack);
+    void (*staged)(void *ctx);  /* a release: its last progress is to be told before its report */
     void (*stopped)(void *ctx); /* after service_stop() */
     void *ctx;
 };
@@ -69,6 +70,8 @@ void service_sources(struct service *s, const struct msg_sources *m);
 bool service_progress(const struct service *s, struct msg_progress *ret);
 /* For MACHINE; the text is borrowed. */
 void service_describe(const struct service *s, struct msg_service *ret);
+/* Nothing that a live goal asks for is still unknown: packs that no service uses are of no use. */
+bool service_is_settled(const struct service *s);
 bool service_uses_pack(const struct service *s, const struct hash *pack);
 /* Once a while: bounds the log. */
 void service_tick(struct service *s);

@@ -73,6 +73,7 @@ static void staged(void *ctx, struct stage *stage, int status, const struct err 
         s->stage_attempt = 0;
         timer_stop(&s->retry); /* of what was wrong with it before */
         service_prune(s);
+        s->host.staged(s->host.ctx);
     } else {
         stage_failed(s, stage_release(stage), err);
         s->stage_attempt++;
@@ -199,4 +200,12 @@ bool service_progress(const struct service *s, struct msg_progress *ret)
 bool service_uses_pack(const struct service *s, const struct hash *pack)
 {
     return hash_equal(&s->pack, pack);
+}
+
+bool service_is_settled(const struct service *s)
+{
+    const struct goal *g = service_goal(s);
+
+    return g == NULL || g->action != GOAL_RUN || hash_is_zero(&g->release) ||
+           !service_goal_is_live(s, g) || find_sources(s, &g->release) != NULL;
 }
