@@ -15,8 +15,10 @@ static const struct {
     const char *about; /* NULL: not listed */
 } verbs[] = {
     { "policy", cli_policy, "new, check, test, eval, doc: write a policy" },
+    { "serve", cli_serve, "the control plane: API, conductor, links to regions" },
     { "worker", cli_worker, "builds what is queued" },
     { "region", cli_region, "a region node" },
+    { "keys", cli_keys, "init, issue: keys and identities of a cluster" },
     { "policy-host", cli_policy_host, NULL },
 };
 

@@ -261,8 +261,8 @@ static struct call *call_new(struct api *a, struct MHD_Connection *connection, c
 
     c->api = a;
     c->connection = connection;
-    c->method = method;
-    c->path = path;
+    c->method = mem_strdup(method);
+    c->path = mem_strdup(path);
     c->started_ms = monotonic_ms();
     list_init(&c->node);
     return c;
@@ -274,6 +274,8 @@ static void call_free(struct call *c)
     buf_release(&c->body);
     buf_release(&c->out);
     buf_release(&c->who);
+    free(c->method);
+    free(c->path);
     free(c->args[0]);
     free(c->args[1]);
     free(c->header_offset);

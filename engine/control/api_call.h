@@ -14,7 +14,7 @@ struct api_host; /* the policy host with its lock */
 struct call {
     struct api *api;
     struct MHD_Connection *connection;
-    const char *method, *path;
+    char *method, *path;
     struct buf body;
     bool too_large;
 

@@ -175,7 +175,8 @@ static json_t *machines_json(const struct deploy *d, const struct world *w)
         sum.bad += c.bad;
         sum.rolled_back += c.rolled_back;
         drift += w->regions[i].drift;
-        fleet += known != NULL ? known->fleet_total : 0;
+        fleet += known != NULL && known->fleet_known ? known->fleet_total
+                                                     : (uint64_t)w->regions[i].machines;
     }
     if ((int64_t)sum.bad < d->bad)
         sum.bad = (uint64_t)d->bad;
