@@ -217,6 +217,8 @@ int git_run(const struct git_run *g, struct buf *out, struct err *err)
     p.argv = g->place != NULL ? wrapped.items : args.items;
     p.env = env.items;
     r = program_run(&p, &status, err);
+    if (r == -(int)ERR_NOT_FOUND) /* of the program, not of a commit */
+        return err_set(err, ERR_INTERNAL, "git or bubblewrap is not installed on this host");
     if (r < 0)
         return err_wrap(err, "git");
     return status == 0 ? 0 : explain(buf_str(out) + capture.start, err);

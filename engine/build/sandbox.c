@@ -15,6 +15,11 @@ static const char *const secret_dirs[] = { ".ssh",  ".aws",   ".gnupg",        "
                                            ".kube", ".azure", ".config/gcloud" };
 static const char *const secret_files[] = { ".netrc", ".git-credentials", ".pgpass" };
 
+/* What only root can read, for a worker that root runs. */
+static const char *const system_dirs[] = { "/etc/ssl/private" };
+static const char *const system_files[] = { "/etc/shadow", "/etc/gshadow", "/etc/shadow-",
+                                            "/etc/gshadow-" };
+
 static void add2(struct argv *out, const char *option, const char *value)
 {
     argv_add(out, option);
@@ -28,36 +33,40 @@ static void mount_at(struct argv *out, const char *option, const char *from, con
     argv_add(out, to);
 }
 
+static void hide_path(struct argv *out, const char *path)
+{
+    if (path_is_dir(path))
+        add2(out, "--tmpfs", path);
+    else if (path_exists(path))
+        mount_at(out, "--ro-bind", "/dev/null", path);
+}
+
+static void hide_below(struct argv *out, const char *dir, const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        AUTO_FREE char *path = mem_printf("%s%s", dir, names[i]);
+
+        hide_path(out, path);
+    }
+}
+
 static void hide_secrets(struct argv *out)
 {
-    const char *home = getenv("HOME");
+    AUTO_FREE char *home = mem_printf("%s/", getenv("HOME") == NULL ? "" : getenv("HOME"));
 
-    if (home == NULL || home[0] != '/')
-        return;
-    for (size_t i = 0; i < COUNT_OF(secret_dirs); i++) {
-        AUTO_FREE char *path = mem_printf("%s/%s", home, secret_dirs[i]);
-
-        if (path_is_dir(path))
-            add2(out, "--tmpfs", path);
+    if (home[0] == '/' && home[1] != '\0') {
+        hide_below(out, home, secret_dirs, COUNT_OF(secret_dirs));
+        hide_below(out, home, secret_files, COUNT_OF(secret_files));
     }
-    for (size_t i = 0; i < COUNT_OF(secret_files); i++) {
-        AUTO_FREE char *path = mem_printf("%s/%s", home, secret_files[i]);
-
-        if (path_exists(path))
-            mount_at(out, "--ro-bind", "/dev/null", path);
-    }
+    hide_below(out, "", system_dirs, COUNT_OF(system_dirs));
+    hide_below(out, "", system_files, COUNT_OF(system_files));
 }
 
 static void hide(struct argv *out, const struct sandbox *s, bool secrets)
 {
     if (!secrets)
         hide_secrets(out);
-    for (size_t i = 0; i < s->nhide; i++) {
-        if (path_is_dir(s->hide[i]))
-            add2(out, "--tmpfs", s->hide[i]);
-        else if (path_exists(s->hide[i]))
-            mount_at(out, "--ro-bind", "/dev/null", s->hide[i]);
-    }
+    hide_below(out, "", s->hide, s->nhide);
     if (s->work != NULL)
         add2(out, "--tmpfs", s->work);
 }

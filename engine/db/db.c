@@ -60,9 +60,9 @@ void db_close(struct db *d)
 {
     if (d == NULL)
         return;
-    forget_statements(d, true);
     if (d->conn != NULL)
         d->driver->close(d);
+    forget_statements(d, true);
     free(d->url);
     free(d);
 }
@@ -75,10 +75,9 @@ bool db_is_sqlite(const struct db *d)
 /* Prepared statements die with their connection. */
 static void drop_connection(struct db *d)
 {
-    forget_statements(d, false);
     if (d->conn != NULL)
         d->driver->close(d);
-    d->conn = NULL;
+    forget_statements(d, false);
 }
 
 static int make_usable(struct db *d, struct err *err)

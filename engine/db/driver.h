@@ -27,7 +27,8 @@ struct db_driver {
     bool (*alive)(struct db *d);
     int (*run)(struct db *d, struct db_statement *s, const struct db_value *params, size_t nparams,
                struct db_rows *rows, int64_t *changed, struct err *err);
-    void (*forget)(struct db *d, struct db_statement *s); /* frees s->handle */
+    /* Frees s->handle; may come after close(). */
+    void (*forget)(struct db *d, struct db_statement *s);
     /* Several statements without parameters. */
     int (*script)(struct db *d, const char *sql, struct err *err);
     void (*notify)(struct db *d, const char *channel);

@@ -113,7 +113,7 @@ static int set_up(struct db *d, struct err *err)
 
 static void sqlite_close(struct db *d)
 {
-    sqlite3_close(of(d)->handle);
+    sqlite3_close_v2(of(d)->handle); /* waits for statements that are forgotten later */
     free(d->conn);
     d->conn = NULL;
 }

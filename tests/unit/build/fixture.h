@@ -59,11 +59,13 @@ static inline void stop_worker(struct fixture *f)
     f->running = false;
 }
 
-static inline int set_up(void **state)
+static inline int set_up_on(void **state, enum test_backend backend)
 {
     struct fixture *f = mem_alloc(sizeof(*f));
 
-    assert_true(test_database_init(&f->database, TEST_SQLITE));
+    *state = f;
+    if (!test_database_init(&f->database, backend))
+        return 0;
     f->d = test_database_open(&f->database);
     assert_ok(db_migrate(f->d, &f->err), &f->err);
     test_repository_init(&f->repo);
@@ -75,8 +77,27 @@ static inline int set_up(void **state)
                                           .name = "tester",
                                           .poll_ms = 100,
                                           .stop_fd = -1 };
-    *state = f;
     return 0;
+}
+
+static inline int set_up(void **state)
+{
+    return set_up_on(state, TEST_SQLITE);
+}
+
+static inline int set_up_postgres(void **state)
+{
+    return set_up_on(state, TEST_POSTGRES);
+}
+
+/* Skips the test if there is no such database here. */
+static inline struct fixture *fixture_of(void **state)
+{
+    struct fixture *f = *state;
+
+    if (f->d == NULL)
+        skip();
+    return f;
 }
 
 static inline int tear_down(void **state)
@@ -86,7 +107,8 @@ static inline int tear_down(void **state)
     if (f->running)
         stop_worker(f);
     db_close(f->d);
-    test_database_release(&f->database);
+    if (f->database.url != NULL)
+        test_database_release(&f->database);
     free(f);
     return 0;
 }
@@ -174,5 +196,6 @@ static inline bool runs(const char *marker)
 }
 
 #define WITH_WORKER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define WITH_POSTGRES(test) cmocka_unit_test_setup_teardown(test, set_up_postgres, tear_down)
 
 #endif

@@ -2,6 +2,7 @@
 #include "unit/build/fixture.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 static void await_end_of(const char *marker)
@@ -25,7 +26,7 @@ static char *hanging_step(const char *marker)
 
 static void cancelled_while_running(void **state)
 {
-    struct fixture *f = *state;
+    struct fixture *f = fixture_of(state);
     AUTO_FREE char *marker = mem_printf("9872%d", (int)getpid());
     AUTO_FREE char *steps = hanging_step(marker);
     struct job *j;
@@ -58,7 +59,7 @@ static int count_entries(void *ctx, const char *name, struct err *err)
 
 static void stopping_gives_the_job_back(void **state)
 {
-    struct fixture *f = *state;
+    struct fixture *f = fixture_of(state);
     AUTO_FREE char *marker = mem_printf("9873%d", (int)getpid());
     AUTO_FREE char *steps = hanging_step(marker), *builds = mem_printf("%s/builds", f->work);
     struct job *j;
@@ -140,6 +141,7 @@ static pid_t fork_worker(struct fixture *f)
 
     assert_true(pid >= 0);
     if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (worker_main_loop(&f->options, &err) < 0)
             fprintf(stderr, "worker: %s\n", err.text);
         _exit(1);
@@ -150,9 +152,9 @@ static pid_t fork_worker(struct fixture *f)
 /* kill -9: its build dies or is swept by the next run, its job is taken back, the next one ends it. */
 static void a_killed_worker_is_replaced(void **state)
 {
-    struct fixture *f = *state;
+    struct fixture *f = fixture_of(state);
     AUTO_FREE char *marker = mem_printf("9875%d", (int)getpid());
-    const char *gate = tmpdir_path("gate-%d", (int)getpid());
+    AUTO_FREE char *gate = mem_printf("%s/gate", tmpdir_fresh());
     AUTO_FREE char *steps = NULL;
     int64_t requeued, failed, id;
     struct job *j;
@@ -251,9 +253,13 @@ static void several_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_WORKER(a_killed_worker_is_replaced), /* forks: before there are threads */
+        /* These fork: before there are threads. */
+        WITH_WORKER(a_killed_worker_is_replaced),
+        WITH_POSTGRES(a_killed_worker_is_replaced),
         WITH_WORKER(cancelled_while_running),
+        WITH_POSTGRES(cancelled_while_running),
         WITH_WORKER(stopping_gives_the_job_back),
+        WITH_POSTGRES(stopping_gives_the_job_back),
         WITH_WORKER(deadlines_end_builds),
         WITH_WORKER(silent_worker_fences_itself),
         WITH_WORKER(one_worker_per_directory),
