@@ -14,11 +14,23 @@ static const struct {
     int (*fn)(int argc, char **argv);
     const char *about; /* NULL: not listed */
 } verbs[] = {
+    { "run", cli_run, "deploy what a policy describes, and follow it to its end" },
     { "policy", cli_policy, "new, check, test, eval, doc: write a policy" },
-    { "serve", cli_serve, "the control plane: API, conductor, links to regions" },
+    { "status", cli_status, "one deployment as it is now, or the latest ones" },
+    { "logs", cli_logs, "the log of a build" },
+    { "events", cli_events, "what happened, oldest first" },
+    { "queue", cli_queue, "the build jobs" },
+    { "regions", cli_regions, "the regions and their machines" },
+    { "abort", cli_act, "end a deployment where it is" },
+    { "pause", cli_act, "open no further wave" },
+    { "resume", cli_act, "go on after a pause or a hold" },
+    { "promote", cli_act, "say go in the policy's place" },
+    { "rollback", cli_act, "bring the moved machines back" },
+    { "skip-bake", cli_act, "do not wait for the open wave to bake" },
+    { "keys", cli_keys, "make a cluster's keys; issue identities" },
+    { "serve", cli_serve, "the control plane" },
     { "worker", cli_worker, "builds what is queued" },
     { "region", cli_region, "a region node" },
-    { "keys", cli_keys, "init, issue: keys and identities of a cluster" },
     { "policy-host", cli_policy_host, NULL },
 };
 
