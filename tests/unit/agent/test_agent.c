@@ -1,6 +1,8 @@
 /* The whole agent as a process, against a region node that the test plays. */
 #include "world.h"
 
+#include "status.h"
+
 static const struct release_spec plain = { .script = WORLD_SERVE };
 
 static struct hash current_of(const struct world *w)
@@ -18,6 +20,21 @@ static bool is_alive(pid_t pid)
     struct proc_id id;
 
     return pid > 0 && proc_identify(&id, pid, NULL) == 0 && proc_is_alive(&id);
+}
+
+static bool is_dead(struct world *w)
+{
+    return !is_alive(world_pid(w, "web"));
+}
+
+static void end(struct world *w)
+{
+    if (w->agent_is_up)
+        assert_int_equal(world_end_agent(w, SIGTERM), 0);
+    if (!is_dead(w))
+        proc_kill_group(world_pid(w, "web"), SIGKILL);
+    world_until(w, is_dead);
+    world_stop(w);
 }
 
 static void test_first_deployment(void **state)
@@ -47,8 +64,7 @@ static void test_first_deployment(void **state)
     assert_true(is_alive(pid));
     assert_int_equal(world_end_agent(&w, SIGTERM), 0);
     assert_true(is_alive(pid));
-    proc_kill_group(pid, SIGKILL);
-    world_stop(&w);
+    end(&w);
 }
 
 static void deploy(struct world *w, const char *deployment, const struct hash *release,
@@ -67,17 +83,6 @@ static void start_with(struct world *w, struct hash *one)
     *one = world_release(w, "web", "1111", &plain);
     world_agent(w, false);
     deploy(w, "d-1", one, PHASE_HEALTHY);
-}
-
-static void end(struct world *w)
-{
-    pid_t pid = world_pid(w, "web");
-
-    if (w->agent_is_up)
-        assert_int_equal(world_end_agent(w, SIGTERM), 0);
-    if (is_alive(pid))
-        proc_kill_group(pid, SIGKILL);
-    world_stop(w);
 }
 
 static ino_t inode(const struct world *w, const struct hash *release, const char *file)
@@ -301,8 +306,9 @@ static void test_mode_command(void **state)
                        .service = "web", .deployment = "d-1", .release = one, .action = "stop" });
     world_until_report(&w, PHASE_STOPPED, &one);
     said = world_file(&w, "services/web/said");
-    assert_memory_equal(said, "start 2", 7);
-    assert_non_null(strstr(said, "\nstop 2"));
+    assert_memory_equal(said, "start ", 6);
+    assert_in_range(atoi(said + 6), 20000, 31999);
+    assert_non_null(strstr(said, "\nstop "));
     assert_null(strstr(said + 1, "start"));
     end(&w);
 }
@@ -327,6 +333,39 @@ static void test_services_stop_with_the_parent(void **state)
     end(&w);
 }
 
+/* `engine-agent status`, beside a running agent and after it. */
+static void test_status(void **state)
+{
+    struct world w;
+    struct hash one;
+    struct err err = ERR_INIT;
+    AUTO_BUF table = BUF_INIT;
+    AUTO_BUF json = BUF_INIT;
+    AUTO_JSON *all = NULL;
+    const json_t *web;
+    pid_t pid;
+
+    (void)state;
+    start_with(&w, &one);
+    pid = world_pid(&w, "web");
+    assert_ok(status_print(&table, w.root, false, &err), &err);
+    assert_non_null(strstr(table.data, "SERVICE"));
+    assert_non_null(strstr(table.data, "committed  good"));
+    assert_non_null(strstr(table.data, "run d-1 generation 1\n"));
+    assert_ok(status_print(&json, w.root, true, &err), &err);
+    assert_ok(json_parse(&all, json.data, json.len, &err), &err);
+    web = json_array_get(json_object_get(all, "services"), 0);
+    assert_string_equal(json_string_value(json_object_get(web, "service")), "web");
+    assert_string_equal(json_string_value(json_object_get(web, "commit")), "1111");
+    assert_int_equal(json_integer_value(json_object_get(web, "pid")), pid);
+    assert_true(json_is_true(json_object_get(web, "running")));
+    end(&w);
+    buf_reset(&json);
+    assert_ok(status_print(&json, w.root, true, &err), &err);
+    assert_non_null(strstr(json.data, "\"running\":false"));
+    assert_error(status_print(&json, w.dir, true, &err), ERR_NOT_FOUND, &err, "not the root");
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +379,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_stop_and_absent),
         cmocka_unit_test(test_mode_command),
         cmocka_unit_test(test_services_stop_with_the_parent),
+        cmocka_unit_test(test_status),
     };
 
     if (argc > 1 && strcmp(argv[1], "--agent") == 0)
