@@ -366,13 +366,22 @@ static int say_ready(struct agent *a, struct err *err)
     return file_publish(a->o.ready_file, text.data, text.len, 0644, err);
 }
 
+static void name_log(const struct agent *a)
+{
+    AUTO_FREE char *who = mem_printf("agent/%s", link_identity_id(a->self));
+
+    log_setup(who, STDERR_FILENO);
+}
+
 static int open_all(struct agent *a, struct err *err)
 {
     if (open_root(a, err) < 0 || loop_new(&a->loop, err) < 0 ||
         work_pool_new(&a->pool, a->loop, POOL_THREADS, err) < 0 ||
         http_client_new(&a->http, a->loop, err) < 0 ||
-        link_identity_load(&a->self, a->o.identity_dir, a->region, err) < 0 ||
-        open_goals(a, err) < 0 || open_exchange(a, err) < 0 || open_peers(a, err) < 0)
+        link_identity_load(&a->self, a->o.identity_dir, a->region, err) < 0)
+        return -(int)err->code;
+    name_log(a);
+    if (open_goals(a, err) < 0 || open_exchange(a, err) < 0 || open_peers(a, err) < 0)
         return -(int)err->code;
     reports_new(&a->reports, agent_send, a);
     slots_new(&a->slots, a->loop, agent_send, slot_granted, a);

@@ -191,15 +191,13 @@ static int parse_flags(struct flags *f, int argc, char **argv)
 static int run(struct flags *f)
 {
     struct err err = ERR_INIT;
-    AUTO_FREE char *who = NULL;
 
     if (f->o.region_host == NULL || f->o.identity_dir == NULL || f->o.listen == NULL)
         return wrong("--%s is missing", f->o.region_host == NULL    ? "region"
                                         : f->o.identity_dir == NULL ? "identity"
                                                                     : "listen");
     finish_labels(f);
-    who = mem_printf("agent/%s", f->o.root);
-    log_setup(who, STDERR_FILENO);
+    log_setup("agent", STDERR_FILENO);
     if (agent_main_loop(&f->o, &err) == 0)
         return 0;
     log_error("%s", err.text);
