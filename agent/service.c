@@ -283,6 +283,19 @@ static bool keep_verified(struct service *s, const struct goal *g)
     return true;
 }
 
+/* A trial that an agent before us began: its slot is ours, and is to be renewed. */
+static void keep_slot(struct service *s, const struct goal *g)
+{
+    struct msg_slot_ask ask = { .service = s->name,
+                                .deployment = s->journal.deployment,
+                                .release = s->journal.release };
+
+    if (g == NULL || !hash_equal(&g->release, &s->journal.release))
+        return;
+    ask.generation = g->generation;
+    slots_want(s->host.slots, &ask);
+}
+
 static bool act(struct service *s, const struct goal *g)
 {
     const struct hash *wanted = service_wanted(s);
@@ -296,6 +309,8 @@ static bool act(struct service *s, const struct goal *g)
             return true;
     } else if (s->journal.phase != JOURNAL_TRIAL || s->verdict != VERDICT_NONE) {
         slots_free(s->host.slots, s->name);
+    } else {
+        keep_slot(s, g);
     }
     return keep_running(s) || keep_verified(s, g);
 }

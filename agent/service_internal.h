@@ -92,6 +92,8 @@ void service_set_verdict(struct service *s, enum verdict verdict, const char *re
 
 /* service_stage.c */
 void service_stage_step(struct service *s, const struct goal *g); /* begins, goes on, or drops */
+/* Kept for the next report; logged if it is another than before. */
+void service_stage_failed(struct service *s, const struct hash *release, const struct err *err);
 void service_note_progress(struct service *s);
 
 /* service_switch.c */

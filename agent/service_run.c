@@ -249,7 +249,7 @@ static void start_failed(struct service *s, const struct err *err)
 
     log_warn("service %s: %s", s->name, text);
     s->deaths++;
-    if (s->journal.phase == JOURNAL_TRIAL)
+    if (s->journal.phase == JOURNAL_TRIAL || s->deaths >= SERVICE_DEATHS_MAX)
         service_set_verdict(s, VERDICT_BAD, text);
     restart_later(s);
 }

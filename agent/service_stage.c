@@ -43,7 +43,7 @@ void service_note_progress(struct service *s)
         stage_progress(s->stage, &s->progress);
 }
 
-static void stage_failed(struct service *s, const struct hash *release, const struct err *err)
+void service_stage_failed(struct service *s, const struct hash *release, const struct err *err)
 {
     if (!hash_equal(&s->stage_failed, release) || strcmp(s->stage_err.text, err->text) != 0)
         log_warn("service %s: %s", s->name, err->text);
@@ -75,7 +75,7 @@ static void staged(void *ctx, struct stage *stage, int status, const struct err 
         service_prune(s);
         s->host.staged(s->host.ctx);
     } else {
-        stage_failed(s, stage_release(stage), err);
+        service_stage_failed(s, stage_release(stage), err);
         s->stage_attempt++;
         if (delay > SERVICE_STAGE_RETRY_MAX_MS)
             delay = SERVICE_STAGE_RETRY_MAX_MS;
@@ -137,12 +137,12 @@ static void begin_stage(struct service *s, const struct goal *g, const struct so
 
     if (!service_artifact(release, goals_variant(s->host.goals, release), &o.artifact)) {
         (void)!err_set(&err, ERR_NOT_FOUND, "stage: the release has no artifact for this machine");
-        stage_failed(s, &g->release, &err);
+        service_stage_failed(s, &g->release, &err);
         return;
     }
     if (!hash_equal(&o.artifact, &src->artifact)) {
         (void)!err_set(&err, ERR_INVALID, "stage: the region node offers another artifact");
-        stage_failed(s, &g->release, &err);
+        service_stage_failed(s, &g->release, &err);
         return;
     }
     if (!releases_has(s->dir, &o.base))

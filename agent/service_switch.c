@@ -64,6 +64,7 @@ static void verified(struct work *w)
         service_retry(s);
     } else if (s->check_tree) {
         switch_mark_verified(s, &s->checked);
+        memset(&s->stage_failed, 0, sizeof(s->stage_failed));
     }
     service_poke(s);
 }
@@ -106,7 +107,8 @@ void switch_verify(struct service *s, const struct hash *release)
     s->check_tree = !switch_is_verified(s, release);
     s->kill_leftovers = !s->leftovers_gone && !run_is_up(s);
     if (s->check_tree && artifact_of(s, release, &s->checked_artifact, &doc, &s->err) < 0) {
-        log_error("service %s: release on disk: %s", s->name, s->err.text);
+        (void)!err_wrap(&s->err, "stage: release on disk");
+        service_stage_failed(s, release, &s->err);
         if (s->err.code == ERR_CORRUPT || s->err.code == ERR_NOT_FOUND)
             (void)!releases_remove(s->dir, release, NULL);
         service_retry(s);

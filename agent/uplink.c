@@ -1,5 +1,6 @@
 #include "uplink.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,8 @@ struct uplink {
     bool open;
     struct timer retry;
     int attempt;
+    int64_t open_since_ms;
+    char told[508];          /* the last reason that was logged */
     void (*gone)(void *ctx); /* closing, when set */
 };
 
@@ -30,6 +33,15 @@ static void say_gone(struct timer *t)
     u->gone(u->o.ctx);
 }
 
+/* The same failure again and again is worth one line. */
+static void tell(struct uplink *u, const struct err *why)
+{
+    if (strcmp(u->told, why->text) == 0)
+        return;
+    snprintf(u->told, sizeof(u->told), "%s", why->text);
+    log_warn("region node %s:%d: %s", u->host, u->o.port, why->text);
+}
+
 static void retry_later(struct uplink *u)
 {
     timer_start(u->o.loop, &u->retry, link_backoff_ms(u->attempt++), 0, retry_now);
@@ -40,7 +52,8 @@ static void opened(void *ctx, struct link *l)
     struct uplink *u = ctx;
 
     u->open = true;
-    u->attempt = 0;
+    u->open_since_ms = loop_now_ms(u->o.loop);
+    u->told[0] = '\0';
     if (u->region == NULL)
         u->region = mem_strdup(link_peer_id(l));
     log_info("connected to region %s at %s:%d", link_peer_id(l), u->host, u->o.port);
@@ -66,9 +79,11 @@ static void closed(void *ctx, struct link *l, const struct err *why)
     struct uplink *u = ctx;
     bool was_open = u->open;
 
-    /* The first failure of a series is worth a line, and every lost connection. */
-    if (u->gone == NULL && (was_open || u->attempt == 0))
-        log_warn("region node %s:%d: %s", u->host, u->o.port, why->text);
+    if (u->gone == NULL)
+        tell(u, why);
+    /* One that accepts us and closes at once is not asked again at once, for ever. */
+    if (was_open && loop_now_ms(u->o.loop) - u->open_since_ms >= UPLINK_STEADY_MS)
+        u->attempt = 0;
     u->link = NULL;
     u->open = false;
     if (was_open)
@@ -89,8 +104,7 @@ static void connect_now(struct uplink *u)
                      &handler, u, &err) == 0)
         return;
     u->link = NULL;
-    if (u->attempt == 0)
-        log_warn("region node %s:%d: %s", u->host, u->o.port, err.text);
+    tell(u, &err);
     retry_later(u);
 }
 

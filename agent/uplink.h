@@ -11,6 +11,8 @@
 
 #include "io/link.h"
 
+enum { UPLINK_STEADY_MS = 5000 }; /* open this long, the next failure is the first again */
+
 struct uplink_options {
     struct loop *loop;
     struct link_identity *self;
