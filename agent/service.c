@@ -393,10 +393,7 @@ void service_stop(struct service *s, int64_t grace_ms)
     timer_stop(&s->poke);
     timer_stop(&s->restart);
     timer_stop(&s->retry);
-    if (process_is_up(&s->helper))
-        process_stop(&s->helper, grace_ms);
-    if (process_is_up(&s->main))
-        process_stop(&s->main, grace_ms);
+    run_shut_down(s, grace_ms);
 }
 
 bool service_is_down(const struct service *s)

@@ -110,6 +110,7 @@ void switch_recover(struct service *s);
 bool run_is_up(const struct service *s);
 void run_start(struct service *s);
 void run_stop(struct service *s, void (*after)(struct service *s));
+void run_shut_down(struct service *s, int64_t grace_ms);
 void run_watch_health(struct service *s);
 void run_init(struct service *s);
 bool run_adopt(struct service *s);

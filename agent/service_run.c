@@ -454,6 +454,27 @@ void run_stop(struct service *s, void (*after)(struct service *s))
     timer_start(s->host.loop, &s->restart, 0, 0, stop_soon);
 }
 
+/* The agent ends and takes its services along. What mode "command" has left running is only known
+ * to its stop command. */
+void run_shut_down(struct service *s, int64_t grace_ms)
+{
+    struct err err = ERR_INIT;
+    bool by_command = s->active != NULL && s->active->mode == ACTIVATE_COMMAND && s->up &&
+                      s->active->stop != NULL && !process_is_up(&s->helper);
+
+    if (process_is_up(&s->main))
+        process_stop(&s->main, grace_ms);
+    if (process_is_up(&s->helper))
+        process_stop(&s->helper, grace_ms);
+    if (!by_command)
+        return;
+    run_forget(s);
+    if (start_process(s, &s->helper, s->active->stop, true, &err) < 0)
+        log_warn("service %s: stop command: %s", s->name, err.text);
+    else
+        timer_start(s->host.loop, &s->helper_limit, grace_ms, 0, command_late);
+}
+
 void run_init(struct service *s)
 {
     process_init(&s->main, s->host.loop, s->host.pool, main_exited, s);

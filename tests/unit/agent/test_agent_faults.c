@@ -163,6 +163,36 @@ static void test_full_disk(void **state)
     assert_int_equal(umount2(w.root, MNT_DETACH), 0);
 }
 
+/* A region node that offers the pack of something else: nothing of it comes onto the disk as the
+ * release, and the right pack is taken when it is named. */
+static void test_wrong_pack(void **state)
+{
+    struct world w;
+    struct hash one, two;
+    struct msg_pack other, right, *named;
+    struct world_doc *d;
+
+    (void)state;
+    world_start(&w);
+    one = world_release(&w, "web", "1111", &plain);
+    other = *(struct msg_pack *)w.docs[w.ndocs - 1].sources->packs.items;
+    two = world_release(&w, "web", "2222", &(struct release_spec){ .script = WORLD_SERVE "#2\n" });
+    d = &w.docs[w.ndocs - 1];
+    named = d->sources->packs.items;
+    assert_true(hash_equal(&d->sources->release, &two));
+    assert_false(hash_equal(&one, &two));
+    right = *named;
+    *named = other;
+    world_agent(&w, true);
+    goal(&w, "d-1", &two, true);
+    world_until_report(&w, PHASE_FAILED, &two);
+    assert_memory_equal(w.report->reason, "stage: unpack: ", 15);
+    *named = right;
+    world_send(&w, d);
+    world_until_report(&w, PHASE_HEALTHY, &two);
+    end(&w);
+}
+
 static bool has_refused(struct world *w)
 {
     return w->report != NULL && strstr(w->report->reason, w->arg) != NULL;
@@ -304,6 +334,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_killed_while_fetching),
         cmocka_unit_test(test_killed_in_trial),
         cmocka_unit_test(test_rotten_release_is_staged_anew),
+        cmocka_unit_test(test_wrong_pack),
         cmocka_unit_test(test_goals_that_lie),
         cmocka_unit_test(test_lost_region_node),
         cmocka_unit_test(test_waits_for_its_slot),
