@@ -44,6 +44,6 @@ describe("regions", function()
     it("stops for a person when a region goes wrong", function()
         local decision = policy:advance { wave = { total = 4, healthy = 3, bad = 1, name = "eu" } }
         assert.are.equal("hold", decision.action)
-        assert.are.equal("1 of 4 machines of wave eu failed their health check (0 accepted)", decision.reason)
+        assert.are.equal("1 of 4 machines of wave eu failed (0 accepted)", decision.reason)
     end)
 end)

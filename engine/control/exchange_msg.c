@@ -187,14 +187,15 @@ static json_t *waves_json(const struct msg_counts *m)
         if (counts[i].wave > highest)
             highest = counts[i].wave;
     for (uint32_t w = 0; m->waves.count > 0 && w <= highest && w <= WAVES_MAX; w++)
-        json_array_append_new(list, json_pack("[i,i,i,i,i,i,i,i]", 0, 0, 0, 0, 0, 0, 0, 0));
+        json_array_append_new(list, json_pack("[i,i,i,i,i,i,i,i,i]", 0, 0, 0, 0, 0, 0, 0, 0, 0));
     for (size_t i = 0; i < m->waves.count; i++) {
         const struct msg_wave_counts *c = &counts[i];
 
         json_array_set_new(list, c->wave,
-                           json_pack("[o,o,o,o,o,o,o,o]", number(c->total), number(c->reachable),
+                           json_pack("[o,o,o,o,o,o,o,o,o]", number(c->total), number(c->reachable),
                                      number(c->staged), number(c->activated), number(c->healthy),
-                                     number(c->bad), number(c->unknown), number(c->rolled_back)));
+                                     number(c->bad), number(c->unknown), number(c->rolled_back),
+                                     number(c->previous)));
     }
     return list;
 }

@@ -69,8 +69,18 @@ static struct wave_counts sum_region(const struct deploy_region_input *r)
         sum.healthy += r->waves[w].healthy;
         sum.bad += r->waves[w].bad;
         sum.rolled_back += r->waves[w].rolled_back;
+        sum.previous += r->waves[w].previous;
     }
     return sum;
+}
+
+/* Healthy on what they are to run: once the deployment does not go forward any more, that is the release
+ * before where they are back on it or never left it. */
+static uint64_t healthy_now(const struct deploy *d, const struct wave_counts *c)
+{
+    bool forward = !deploy_state_is_final(d->state) && d->state != DEPLOY_ROLLING_BACK;
+
+    return c->healthy + (forward || d->state == DEPLOY_SUCCEEDED ? 0 : c->previous);
 }
 
 /* The worst of a region's replicas, and how much of them is there. */
@@ -110,8 +120,8 @@ static json_t *region_json(const struct deploy *d, const struct deploy_region_in
         known != NULL && known->fleet_known ? number(known->fleet_total)
                                             : json_integer((json_int_t)r->machines),
         "reachable", c.total > 0 ? number(c.reachable) : json_integer((json_int_t)r->reachable),
-        "staged", number(c.staged), "healthy", number(c.healthy), "bad", number(c.bad), "connected",
-        r->connected, "late", known != NULL && known->late && known->generation == 0);
+        "staged", number(c.staged), "healthy", number(healthy_now(d, &c)), "bad", number(c.bad),
+        "connected", r->connected, "late", known != NULL && known->late && known->generation == 0);
 }
 
 static json_t *regions_json(const struct deploy *d, const struct world *w)
@@ -174,6 +184,7 @@ static json_t *machines_json(const struct deploy *d, const struct world *w)
         sum.healthy += c.healthy;
         sum.bad += c.bad;
         sum.rolled_back += c.rolled_back;
+        sum.previous += c.previous;
         drift += w->regions[i].drift;
         fleet += known != NULL && known->fleet_known ? known->fleet_total
                                                      : (uint64_t)w->regions[i].machines;
@@ -182,7 +193,7 @@ static json_t *machines_json(const struct deploy *d, const struct world *w)
         sum.bad = (uint64_t)d->bad;
     return json_pack("{s:o,s:o,s:o,s:o,s:I,s:o}", "total",
                      number(sum.total > 0 ? sum.total : fleet), "reachable", number(sum.reachable),
-                     "healthy", number(sum.healthy), "failed", number(sum.bad), "drift",
+                     "healthy", number(healthy_now(d, &sum)), "failed", number(sum.bad), "drift",
                      (json_int_t)drift, "rolled_back", number(sum.rolled_back));
 }
 

@@ -73,9 +73,11 @@ static void read_counts(struct world *w, struct deploy_region_input *r, const ch
     r->nwaves = n;
     for (size_t i = 0; i < n; i++) {
         const json_t *c = json_array_get(waves, i);
-        uint64_t *fields[] = { &r->waves[i].total,     &r->waves[i].reachable,  &r->waves[i].staged,
-                               &r->waves[i].activated, &r->waves[i].healthy,    &r->waves[i].bad,
-                               &r->waves[i].unknown,   &r->waves[i].rolled_back };
+        uint64_t *fields[] = { &r->waves[i].total,   &r->waves[i].reachable,
+                               &r->waves[i].staged,  &r->waves[i].activated,
+                               &r->waves[i].healthy, &r->waves[i].bad,
+                               &r->waves[i].unknown, &r->waves[i].rolled_back,
+                               &r->waves[i].previous };
 
         for (size_t k = 0; k < COUNT_OF(fields); k++)
             *fields[k] = (uint64_t)json_integer_value(json_array_get(c, k));

@@ -117,9 +117,12 @@ static uint32_t member(struct count_plan *p, const struct machine *m)
     return c->wave;
 }
 
+/* A machine that cannot stage (its disk is full, say) is bad as long as it says so: it goes on trying, and
+ * the policy judges it meanwhile instead of waiting for it. */
 static bool is_bad(const struct msg_report *r)
 {
-    return r->verdict == VERDICT_BAD || (r->phase == PHASE_FAILED && r->verdict == VERDICT_NONE);
+    return r->verdict == VERDICT_BAD || report_failed_staging(r) ||
+           (r->phase == PHASE_FAILED && r->verdict == VERDICT_NONE);
 }
 
 /* What a report of the plan's release adds to its wave. */
@@ -141,16 +144,18 @@ static void add_report(struct msg_wave_counts *w, const struct machine *m,
         w->unknown++;
 }
 
-static bool is_rolled_back(const struct count_plan *p, const struct machine_service *v)
+/* Does it run the release before, healthy? */
+static bool is_previous(const struct count_plan *p, const struct msg_report *r)
 {
-    const struct msg_report *r = v->report;
-
-    if (v->moved == NULL || strcmp(v->moved, p->deployment) != 0)
-        return false;
-    if (r->phase == PHASE_STOPPED)
-        return true;
     return !hash_is_zero(&p->rollback_to) && hash_equal(&r->release, &p->rollback_to) &&
            r->phase == PHASE_HEALTHY && r->verdict == VERDICT_GOOD;
+}
+
+static bool is_rolled_back(const struct count_plan *p, const struct machine_service *v)
+{
+    if (v->moved == NULL || strcmp(v->moved, p->deployment) != 0)
+        return false;
+    return v->report->phase == PHASE_STOPPED || is_previous(p, v->report);
 }
 
 static const char *failed_phase(const struct count_plan *p, const struct msg_report *r)
@@ -209,6 +214,7 @@ static void add_machine(struct count_plan *p, const struct machine *m, struct ms
     if (hash_equal(&v->report->release, &p->release) && v->report->phase != PHASE_STOPPED)
         add_report(w, m, v->report);
     w->rolled_back += is_rolled_back(p, v);
+    w->previous += m->reachable && is_previous(p, v->report);
     if (is_bad(v->report) || v->report->phase == PHASE_FAILED) {
         if (hash_equal(&v->report->release, &p->release) ||
             (!hash_is_zero(&p->rollback_to) && hash_equal(&v->report->release, &p->rollback_to) &&

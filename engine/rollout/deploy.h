@@ -156,7 +156,7 @@ struct deploy {
 };
 
 struct wave_counts {
-    uint64_t total, reachable, staged, activated, healthy, bad, unknown, rolled_back;
+    uint64_t total, reachable, staged, activated, healthy, bad, unknown, rolled_back, previous;
 };
 
 struct deploy_replica {

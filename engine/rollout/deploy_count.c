@@ -41,6 +41,7 @@ static void add(struct wave_counts *sum, const struct wave_counts *c, bool reach
     sum->bad += c->bad;
     sum->unknown += c->unknown;
     sum->rolled_back += c->rolled_back;
+    sum->previous += c->previous;
 }
 
 /* Counts of waves [from, to) over the regions that have a goal of this deployment. */

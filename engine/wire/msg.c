@@ -76,7 +76,8 @@ MSG(plan, NAME(plan, deployment), NAME(plan, service), JSON(plan, select), JSON(
     LIST(plan, rules, rule, RULES_MAX));
 MSG(wave_counts, U32(wave_counts, wave), U64(wave_counts, total), U64(wave_counts, reachable),
     U64(wave_counts, staged), U64(wave_counts, activated), U64(wave_counts, healthy),
-    U64(wave_counts, bad), U64(wave_counts, unknown), U64(wave_counts, rolled_back));
+    U64(wave_counts, bad), U64(wave_counts, unknown), U64(wave_counts, rolled_back),
+    U64(wave_counts, previous));
 MSG(failure, NAME(failure, machine), NAME(failure, phase),
     TEXT(failure, reason, REASON_MAX_BYTES));
 MSG(counts, NAME(counts, deployment), U64(counts, generation),

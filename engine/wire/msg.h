@@ -195,9 +195,9 @@ struct msg_plan {
  */
 struct msg_wave_counts {
     uint32_t wave;
-    uint64_t total, reachable, staged, activated, healthy, bad, unknown, rolled_back;
-    /* rolled_back: reports rollback_to healthy, or stopped where there is none, after having moved
-     */
+    uint64_t total, reachable, staged, activated, healthy, bad, unknown, rolled_back, previous;
+    /* previous: reports rollback_to healthy. rolled_back: does so, or stopped where there is none,
+     * after having moved. */
 };
 
 struct msg_failure {

@@ -55,7 +55,7 @@ end
 
 local function failed(snapshot, on_failure)
     local w = snapshot.wave
-    local reason = ("%d of %d machines of wave %s failed their health check (%d accepted)"):format(
+    local reason = ("%d of %d machines of wave %s failed (%d accepted)"):format(
         w.bad, w.total, w.name, w.max_failed)
     if on_failure == "hold" then
         return s.hold(reason)

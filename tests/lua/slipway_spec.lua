@@ -76,7 +76,7 @@ describe("the default advance", function()
         { "wait", "2 of 3 healthy; 1 staged, 1 offline", { total = 4, offline = 1, healthy = 2 } },
         { "wait", "baking: 1m 5s left", { total = 4, healthy = 4, bake = 70, baked = 5 } },
         { "wait", "none of the 4 machines of wave canary is reachable", { total = 4, reachable = 0 } },
-        { "rollback", "1 of 4 machines of wave canary failed their health check (0 accepted)",
+        { "rollback", "1 of 4 machines of wave canary failed (0 accepted)",
             { total = 4, healthy = 3, bad = 1 } },
     }
     for _, case in ipairs(cases) do
