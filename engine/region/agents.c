@@ -141,6 +141,7 @@ static void on_slot_ask(struct session *s, const struct msg_slot_ask *m)
         leases_ask(r->leases, m->service, s->machine->id, m->generation, loop_now_ms(r->loop))) {
         answer.granted = 1;
         state_leases(r->state);
+        node_save(r);
         machines_touch(r->machines, m->service);
         uplink_counts_soon(r);
     }

@@ -91,6 +91,7 @@ struct session {
 };
 
 /* node.c */
+void node_save(struct region *r);      /* now, not at the next tick: a goal, a lease */
 void node_link_gone(struct region *r); /* one link less; when closing, maybe the last */
 
 /* uplink.c */

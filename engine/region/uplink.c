@@ -75,6 +75,7 @@ static void on_doc(struct region *r, const struct msg_doc *m)
     }
     if (!change.changed)
         return;
+    node_save(r);
     if (m->kind == DOC_TRUST) {
         relay_trust(r);
         agents_refuse_denied(r);

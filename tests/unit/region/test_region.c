@@ -1,36 +1,5 @@
 #include "world.h"
 
-/* The control plane tells all that a deployment d-1 of "web" needs; ends when the node is linked. */
-static struct hash begin(struct world *w, uint64_t generation, unsigned max_moving)
-{
-    AUTO_BUF doc = BUF_INIT;
-    struct goal_text g = { .service = "web",
-                           .deployment = "d-1",
-                           .generation = generation,
-                           .max_moving = max_moving,
-                           .activate = true };
-    struct hash release;
-
-    WORLD_UNTIL(w, w->control.open);
-    trust_doc(w, 1, "", &doc);
-    control_doc(w, DOC_TRUST, &doc);
-    release = release_doc(w, "web", &w->artifact, &doc);
-    control_doc(w, DOC_RELEASE, &doc);
-    control_replicate(w, &w->artifact);
-    control_plan(w, "d-1", "web", "{}", &release, NULL);
-    g.release = &release;
-    goal_doc(w, &g, &doc);
-    control_doc(w, DOC_GOAL, &doc);
-    return release;
-}
-
-static bool verified(const struct world *w)
-{
-    const struct msg_replica *m = got_last(&w->control, MSG_REPLICA);
-
-    return m != NULL && m->state == REPLICA_VERIFIED;
-}
-
 /* One slot: the second machine waits until the first has reported. */
 static void one_after_the_other(struct world *w, struct player *a, struct player *b,
                                 const struct hash *release)
@@ -467,16 +436,6 @@ static void a_failed_replication_is_told_and_healed(void **state)
     control_replicate(&w, &later); /* it holds nobody else up */
     WORLD_UNTIL(&w, verified(&w));
     world_release(&w);
-}
-
-static bool has_pack(struct world *w, const struct published *what)
-{
-    AUTO_BUF path = BUF_INIT;
-    char hex[HASH_HEX];
-
-    hash_hex(&what->pack, hex);
-    buf_printf(&path, "%s/store/pack/%.2s/%s", w->data, hex, hex + 2);
-    return path_exists(path.data);
 }
 
 static void what_no_goal_names_any_more_is_deleted(void **state)

@@ -221,11 +221,11 @@ static inline void player_release(struct player *p)
     memset(p, 0, sizeof(*p));
 }
 
-static inline void world_publish(struct world *w, uint64_t seed, struct published *ret)
+static inline void world_publish_bytes(struct world *w, uint64_t seed, size_t len,
+                                       struct published *ret)
 {
     struct err err = ERR_INIT;
     struct random random = { seed };
-    size_t len = (5 << 20) + 123;
     uint64_t *data = mem_calloc(len / 8 + 1, 8);
     char *file = mem_printf("%s/app", tmpdir_fresh());
 
@@ -235,6 +235,11 @@ static inline void world_publish(struct world *w, uint64_t seed, struct publishe
     assert_ok(artifact_publish(w->origin, file, NULL, ret, &err), &err);
     free(data);
     free(file);
+}
+
+static inline void world_publish(struct world *w, uint64_t seed, struct published *ret)
+{
+    world_publish_bytes(w, seed, (5 << 20) + 123, ret);
 }
 
 static inline void world_init(struct world *w)
@@ -518,6 +523,47 @@ static inline struct msg_wave_counts wave_now(const struct world *w)
 
     return c == NULL ? (struct msg_wave_counts){ .wave = 0 }
                      : *(const struct msg_wave_counts *)c->waves.items;
+}
+
+/* The control plane tells all that a deployment d-1 of "web" needs; ends when the node is linked. */
+static inline struct hash begin(struct world *w, uint64_t generation, unsigned max_moving)
+{
+    AUTO_BUF doc = BUF_INIT;
+    struct goal_text g = { .service = "web",
+                           .deployment = "d-1",
+                           .generation = generation,
+                           .max_moving = max_moving,
+                           .activate = true };
+    struct hash release;
+
+    WORLD_UNTIL(w, w->control.open);
+    trust_doc(w, 1, "", &doc);
+    control_doc(w, DOC_TRUST, &doc);
+    release = release_doc(w, "web", &w->artifact, &doc);
+    control_doc(w, DOC_RELEASE, &doc);
+    control_replicate(w, &w->artifact);
+    control_plan(w, "d-1", "web", "{}", &release, NULL);
+    g.release = &release;
+    goal_doc(w, &g, &doc);
+    control_doc(w, DOC_GOAL, &doc);
+    return release;
+}
+
+static inline bool verified(const struct world *w)
+{
+    const struct msg_replica *m = got_last(&w->control, MSG_REPLICA);
+
+    return m != NULL && m->state == REPLICA_VERIFIED;
+}
+
+static inline bool has_pack(struct world *w, const struct published *what)
+{
+    AUTO_BUF path = BUF_INIT;
+    char hex[HASH_HEX];
+
+    hash_hex(&what->pack, hex);
+    buf_printf(&path, "%s/store/pack/%.2s/%s", w->data, hex, hex + 2);
+    return path_exists(path.data);
 }
 
 #endif
