@@ -120,7 +120,7 @@ int summary_print(const struct globals *g, const json_t *view)
     if (g->json) {
         json_t *o = summary_json(view);
 
-        json_dumpf(o, stdout, JSON_COMPACT);
+        json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
         putchar('\n');
         json_decref(o);
     } else {
