@@ -1,22 +1,24 @@
 #include "control/api.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/api_call.h"
 #include "io/loop.h"
+#include "io/port.h"
+
+enum { BACKLOG = 256 };
 
 struct api {
     struct api_options o;
     struct MHD_Daemon *daemon;
+    int port;
     struct policy_host *host;
     pthread_mutex_t host_mutex;
     pthread_t waker;
@@ -399,26 +401,6 @@ static void *run_waker(void *arg)
     return NULL;
 }
 
-static int resolve(const char *listen, struct sockaddr_storage *ret, struct err *err)
-{
-    const char *colon = strrchr(listen, ':');
-    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-                              .ai_socktype = SOCK_STREAM };
-    struct addrinfo *found = NULL;
-    AUTO_FREE char *host = NULL;
-
-    if (colon == NULL)
-        return err_set(err, ERR_INVALID, "'%s' is not ADDRESS:PORT", listen);
-    host = listen[0] == '[' && colon[-1] == ']'
-               ? mem_strndup(listen + 1, (size_t)(colon - listen) - 2)
-               : mem_strndup(listen, (size_t)(colon - listen));
-    if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
-        return err_set(err, ERR_INVALID, "'%s' is not a numeric ADDRESS:PORT", listen);
-    memcpy(ret, found->ai_addr, found->ai_addrlen);
-    freeaddrinfo(found);
-    return 0;
-}
-
 static void log_mhd(void *ctx, const char *fmt, va_list args)
 {
     AUTO_BUF text = BUF_INIT;
@@ -432,24 +414,22 @@ static void log_mhd(void *ctx, const char *fmt, va_list args)
 
 static int start_daemon(struct api *a, struct err *err)
 {
-    struct sockaddr_storage address = { 0 };
     unsigned flags =
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC;
-    int r = resolve(a->o.listen, &address, err);
+    int fd = -1, r = port_listen(a->o.listen, BACKLOG, &fd, &a->port, err);
 
     if (r < 0)
         return r;
-    if (address.ss_family == AF_INET6)
-        flags |= MHD_USE_IPv6;
     a->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, a, MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
-        MHD_OPTION_SOCK_ADDR, &address, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)API_THREADS,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)API_THREADS,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)API_IDLE_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, a,
-        MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)(64 * 1024), MHD_OPTION_END);
-    if (a->daemon == NULL)
-        return err_set(err, ERR_IO, "cannot listen on %s: is the port taken?", a->o.listen);
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(64 * 1024), MHD_OPTION_END);
+    if (a->daemon == NULL) {
+        close(fd);
+        return err_set(err, ERR_INTERNAL, "cannot start the HTTP server");
+    }
     return 0;
 }
 
@@ -479,9 +459,7 @@ int api_start(struct api **ret, const struct api_options *o, struct err *err)
 
 int api_port(const struct api *a)
 {
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_BIND_PORT);
-
-    return info == NULL ? 0 : info->port;
+    return a->port;
 }
 
 void api_free(struct api *a)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "io/loop.h"
 
 struct wake {
     pthread_mutex_t mutex;
@@ -75,16 +76,10 @@ bool wake_stopped(struct wake *w)
 
 void wake_wait(struct wake *w, uint64_t *seen, int64_t max_ms)
 {
-    struct timespec until;
+    int64_t end = monotonic_ms() + max_ms;
+    const struct timespec until = { end / 1000, end % 1000 * 1000000 };
     int r = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += max_ms / 1000;
-    until.tv_nsec += max_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
     pthread_mutex_lock(&w->mutex);
     while (r == 0 && w->serial == *seen && !w->stopped)
         r = pthread_cond_timedwait(&w->changed, &w->mutex, &until);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/link_private.h"
+#include "io/port.h"
 
 enum {
     BACKLOG = 4096,
@@ -133,49 +134,6 @@ static void on_accept(struct watch *w, int events)
     }
 }
 
-/* "HOST:PORT" or "[HOST]:PORT", numeric. Gives the result of getaddrinfo(), or NULL. */
-static struct addrinfo *parse_address(const char *addr)
-{
-    struct addrinfo hints = { .ai_family = AF_UNSPEC,
-                              .ai_socktype = SOCK_STREAM,
-                              .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE };
-    struct addrinfo *found = NULL;
-    const char *colon = strrchr(addr, ':');
-    size_t len = colon == NULL ? 0 : (size_t)(colon - addr);
-    AUTO_FREE char *host = NULL;
-
-    if (len == 0 || colon[1] == '\0')
-        return NULL;
-    if (addr[0] == '[' && addr[len - 1] == ']')
-        host = mem_strndup(addr + 1, len - 2);
-    else
-        host = mem_strndup(addr, len);
-    return getaddrinfo(host, colon + 1, &hints, &found) == 0 ? found : NULL;
-}
-
-static int bind_and_listen(struct link_listener *s, const char *addr, struct err *err)
-{
-    struct addrinfo *a = parse_address(addr);
-    struct sockaddr_storage own;
-    socklen_t len = sizeof(own);
-    char port[16];
-    int on = 1, rc = 0;
-
-    if (a == NULL)
-        return err_set(err, ERR_INVALID, "listen on '%s': want HOST:PORT with a numeric host",
-                       addr);
-    s->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (s->fd < 0 || setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-        bind(s->fd, a->ai_addr, a->ai_addrlen) < 0 || listen(s->fd, BACKLOG) < 0 ||
-        getsockname(s->fd, (struct sockaddr *)&own, &len) < 0)
-        rc = err_sys(err, errno, "listen on %s", addr);
-    freeaddrinfo(a);
-    if (rc == 0 &&
-        getnameinfo((struct sockaddr *)&own, len, NULL, 0, port, sizeof(port), NI_NUMERICSERV) == 0)
-        s->port = (int)strtol(port, NULL, 10);
-    return rc;
-}
-
 int link_listen(struct link_listener **ret, struct loop *loop, struct link_identity *self,
                 const char *addr, unsigned roles, size_t max_links,
                 const struct link_handler *handler, void *ctx, struct err *err)
@@ -192,10 +150,8 @@ int link_listen(struct link_listener **ret, struct loop *loop, struct link_ident
     s->fd = -1;
     s->log_window = loop_now_ms(loop);
     list_init(&s->links);
-    rc = bind_and_listen(s, addr, err);
+    rc = port_listen(addr, BACKLOG, &s->fd, &s->port, err);
     if (rc < 0) {
-        if (s->fd >= 0)
-            close(s->fd);
         free(s);
         return rc;
     }

@@ -35,6 +35,9 @@ void hold(struct step *s, bool by_person, const char *fmt, ...)
 /* As the policy's on_failure says. */
 void give_up(struct step *s, const char *cause);
 void start_rollback(struct step *s, bool by_person, const char *cause);
+void end_hold(struct step *s);
+int64_t data_ms(const struct deploy *d, const char *key, int64_t def_s); /* of the policy's data */
+void obey_command(struct step *s);                                       /* deploy_command.c */
 /* Decodes the answer to q. False: it was an error, and the deployment is now held. */
 bool take_decision(struct step *s, struct decision *ret);
 

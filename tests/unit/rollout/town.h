@@ -49,7 +49,6 @@ struct town_region {
     size_t nmachines;
     json_t *goal, *plan; /* bodies as published */
     int64_t counted;     /* generation that its counts answer */
-    struct wave_counts waves[PLAN_WAVES_MAX];
 };
 
 struct town {
@@ -57,6 +56,7 @@ struct town {
     int64_t now;
     struct town_region regions[TOWN_REGIONS];
     size_t nregions;
+    struct wave_counts waves_of[TOWN_REGIONS][PLAN_WAVES_MAX];
     const char *job, *job_reason;
     const char *rollback_to;
     const char *waves; /* the policy's answer, JSON */
@@ -154,7 +154,7 @@ static void town_free(struct town *t)
     free(t);
 }
 
-static void town_data(struct town *t, const char *key, json_t *value)
+static void __attribute__((unused)) town_data(struct town *t, const char *key, json_t *value)
 {
     json_object_set_new(t->d->data, key, value);
 }
@@ -211,10 +211,11 @@ static void town_obey(struct town *t, struct town_region *r, struct town_machine
 
 static void town_count(struct town *t, struct town_region *r)
 {
+    struct wave_counts *waves_of = t->waves_of[r - t->regions];
     const json_t *rules = json_object_get(r->plan, "rules");
     int64_t waves = json_integer_value(json_object_get(r->plan, "waves"));
 
-    memset(r->waves, 0, sizeof(r->waves));
+    memset(waves_of, 0, sizeof(t->waves_of[0]));
     for (size_t i = 0; i < r->nmachines; i++) {
         struct town_machine *m = &r->machines[i];
         int64_t wave = waves;
@@ -223,7 +224,7 @@ static void town_count(struct town *t, struct town_region *r)
 
         if (!town_takes(rules, t->d->id, r, m, &wave))
             wave = waves;
-        c = &r->waves[wave];
+        c = &waves_of[wave];
         new = strcmp(m->runs, t->d->release) == 0;
         c->total++;
         c->reachable += !m->away;
@@ -390,6 +391,69 @@ static void town_restart(struct town *t)
     t->d = d;
 }
 
+static void town_regions(struct town *t, struct deploy_region_input *regions,
+                         struct deploy_replica *replicas)
+{
+    for (size_t i = 0; i < t->nregions; i++) {
+        const struct town_region *r = &t->regions[i];
+
+        replicas[i] = (struct deploy_replica){ ARTIFACT, r->verified ? "verified" : "fetching",
+                                               "",       5,
+                                               10,       5 };
+        regions[i] = (struct deploy_region_input){ .name = r->name,
+                                                   .connected = r->connected,
+                                                   .seen_ms = r->seen_ms,
+                                                   .machines = (int64_t)r->nmachines,
+                                                   .reachable = (int64_t)r->nmachines,
+                                                   .replicas = &replicas[i],
+                                                   .nreplicas = 1,
+                                                   .counted = r->plan != NULL,
+                                                   .counts_generation = r->counted,
+                                                   .waves = t->waves_of[i],
+                                                   .nwaves = r->plan == NULL ? 0 : 20 };
+    }
+}
+
+static size_t town_replies(const struct town *t, struct deploy_reply *replies)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->nreplies; i++) {
+        bool up = false;
+
+        for (size_t k = 0; k < t->nregions; k++)
+            up = up ||
+                 (strcmp(t->regions[k].name, t->replies[i].region) == 0 && t->regions[k].connected);
+        if (up)
+            replies[n++] = (struct deploy_reply){ t->replies[i].key, t->replies[i].value };
+    }
+    return n;
+}
+
+/* Fills in what the step before has asked. True: there was something. */
+static bool town_answer(const struct town *t, const struct deploy_actions *out,
+                        struct deploy_input *in, json_t **answer)
+{
+    json_decref(*answer);
+    *answer = NULL;
+    in->nreplies = 0;
+    in->command = DEPLOY_VERB_NONE;
+    in->answered = out->question;
+    in->signed_release = in->sign_error = NULL;
+    if (out->question == ASK_ADVANCE && t->policy_error != NULL)
+        in->answer_error = t->policy_error;
+    else if (out->question != ASK_NONE)
+        *answer = town_decide(t, out->question, out->question_input);
+    in->answer = *answer;
+    if (out->sign) {
+        in->signed_release = t->sign_error == NULL ? RELEASE_NEW : NULL;
+        in->sign_error = t->sign_error;
+        in->rollback_to = t->rollback_to;
+        in->previous = "old";
+    }
+    return out->question != ASK_NONE || out->sign;
+}
+
 static void town_step(struct town *t)
 {
     struct deploy_region_input regions[TOWN_REGIONS] = { 0 };
@@ -414,64 +478,21 @@ static void town_step(struct town *t)
                                .last_settled = true,
                                .last_release = RELEASE_OLD,
                                .replies = replies,
+                               .nreplies = town_replies(t, replies),
                                .command = t->command,
                                .command_actor = "bob",
                                .command_reason = "because" };
     json_t *answer = NULL;
     bool again = true;
 
+    town_regions(t, regions, replicas);
     t->command = DEPLOY_VERB_NONE;
-    for (size_t i = 0; i < t->nregions; i++) {
-        struct town_region *r = &t->regions[i];
-
-        replicas[i] = (struct deploy_replica){ ARTIFACT, r->verified ? "verified" : "fetching",
-                                               "",       5,
-                                               10,       5 };
-        regions[i] = (struct deploy_region_input){ .name = r->name,
-                                                   .connected = r->connected,
-                                                   .seen_ms = r->seen_ms,
-                                                   .machines = (int64_t)r->nmachines,
-                                                   .reachable = (int64_t)r->nmachines,
-                                                   .replicas = &replicas[i],
-                                                   .nreplicas = 1,
-                                                   .counted = r->plan != NULL,
-                                                   .counts_generation = r->counted,
-                                                   .waves = r->waves,
-                                                   .nwaves = r->plan == NULL ? 0 : 20 };
-    }
-    for (size_t i = 0, n = t->nreplies; i < n; i++) {
-        bool up = false;
-
-        for (size_t k = 0; k < t->nregions; k++)
-            up = up ||
-                 (strcmp(t->regions[k].name, t->replies[i].region) == 0 && t->regions[k].connected);
-        if (up)
-            replies[in.nreplies++] =
-                (struct deploy_reply){ t->replies[i].key, t->replies[i].value };
-    }
     while (again) {
         struct deploy_actions out;
 
         t->steps++;
         deploy_step(t->d, &in, &out);
-        json_decref(answer);
-        answer = NULL;
-        in.nreplies = 0;
-        in.command = DEPLOY_VERB_NONE;
-        in.answered = out.question;
-        in.signed_release = in.sign_error = NULL;
-        again = out.question != ASK_NONE || out.sign;
-        if (out.question == ASK_ADVANCE && t->policy_error != NULL)
-            in.answer_error = t->policy_error;
-        else if (out.question != ASK_NONE)
-            answer = town_decide(t, out.question, out.question_input);
-        in.answer = answer;
-        if (out.sign) {
-            in.signed_release = t->sign_error == NULL ? RELEASE_NEW : NULL;
-            in.sign_error = t->sign_error;
-            in.rollback_to = t->rollback_to;
-            in.previous = "old";
-        }
+        again = town_answer(t, &out, &in, &answer);
         town_take(t, &out);
         t->wake = out.wake_ms;
         deploy_actions_release(&out);
@@ -529,6 +550,22 @@ static size_t __attribute__((unused)) town_running(const struct town *t, const c
         for (size_t k = 0; k < t->regions[i].nmachines; k++)
             n += strcmp(t->regions[i].machines[k].runs, release) == 0;
     return n;
+}
+
+static void __attribute__((unused))
+town_ends_as(struct town *t, enum deploy_state state, int code, const char *reason)
+{
+    if (t->d->state != state || strstr(t->d->reason, reason) == NULL)
+        print_error("%s\nreason: %s\nwaiting for: %s\n", buf_str(&t->log), t->d->reason,
+                    t->d->waiting_for);
+    assert_string_equal(deploy_state_name(t->d->state), deploy_state_name(state));
+    assert_int_equal(deploy_exit_code(t->d), code);
+    assert_non_null(strstr(t->d->reason, reason));
+}
+
+static bool __attribute__((unused)) town_logged(const struct town *t, const char *text)
+{
+    return strstr(buf_str(&t->log), text) != NULL;
 }
 
 #endif
