@@ -107,7 +107,7 @@ static void each_report_counts_as_what_it_says(void **state)
         { 2, PHASE_FAILED, VERDICT_BAD, "health: 500", false, 1, 1, 0, 1, 0 },
         { 2, PHASE_FAILED, VERDICT_NONE, "activate: exit 1", false, 1, 1, 0, 1, 0 },
         { 2, PHASE_FAILED, VERDICT_UNKNOWN, "health: no answer", false, 1, 1, 0, 0, 1 },
-        { 2, PHASE_FAILED, VERDICT_UNKNOWN, "stage: no space", false, 0, 0, 0, 0, 1 },
+        { 2, PHASE_FAILED, VERDICT_UNKNOWN, "stage: no space", false, 0, 0, 0, 1, 0 },
         { 2, PHASE_FAILED, VERDICT_BAD, "stage: corrupt", false, 0, 0, 0, 1, 0 },
         { 2, PHASE_STOPPED, VERDICT_NONE, "", false, 0, 0, 0, 0, 0 },
         { 1, PHASE_HEALTHY, VERDICT_GOOD, "", false, 0, 0, 0, 0, 0 }, /* another release */
