@@ -262,6 +262,7 @@ static void closed(void *ctx, struct link *l, const struct err *why)
         free(s->goals[i].service);
     free(s->goals);
     free(s->sources);
+    free(s->joined);
     free(s);
     node_link_gone(r);
 }

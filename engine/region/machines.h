@@ -10,9 +10,11 @@
  *   total       machines in the wave                  reachable   link up, or lost less than
  *                                                                 REGION_REACHABLE_MS ago
  *   staged      reachable, and on disk, or beyond     activated   switched to it, healthy or not
- *   healthy     reachable, a fresh report says so     bad         a report says so (it latches)
+ *   healthy     reachable, a fresh report says so     bad         a report says so (it latches), or
+ *                                                                 it cannot stage just now
  *   unknown     cannot tell: it says so, or has activated and is not reachable or has not yet
  *               reported since its machine booted
+ *   previous    reachable, and reports rollback_to healthy
  *   rolled_back has activated the release in this deployment, and now reports rollback_to healthy,
  *               or that it stopped
  *

@@ -86,8 +86,8 @@ struct session {
     size_t ngoals, goals_cap;
     struct sent_source *sources;
     size_t nsources, sources_cap;
-    struct hash joined[REGION_JOINS_MAX];
-    size_t njoined;
+    struct hash *joined; /* packs in whose swarm it is */
+    size_t njoined, joined_cap;
 };
 
 /* node.c */

@@ -167,6 +167,7 @@ void swarms_join(struct session *s, const struct msg_join *m)
             log_debug("%s: in more than %d swarms", s->machine->id, REGION_JOINS_MAX);
             return;
         }
+        VEC_GROW(s->joined, s->njoined, s->joined_cap);
         s->joined[s->njoined++] = m->pack;
     }
     w = find_or_make(r, &m->pack);

@@ -261,8 +261,10 @@ static void only_who_has_moved_is_rolled_back(void **state)
     report(ms, stayed, "d-2", 1, 2, PHASE_HEALTHY, VERDICT_GOOD, "");
     report(ms, moved, "d-2", 1, 2, PHASE_ACTIVATED, VERDICT_NONE, "");
     assert_int_equal(count_wave(ms, 0).rolled_back, 0);
+    assert_int_equal(count_wave(ms, 0).previous, 1);
     report(ms, moved, "d-2", 1, 2, PHASE_HEALTHY, VERDICT_GOOD, "");
     assert_int_equal(count_wave(ms, 0).rolled_back, 1);
+    assert_int_equal(count_wave(ms, 0).previous, 2);
     report(ms, stopped, "d-2", 2, 2, PHASE_STOPPED, VERDICT_NONE, "");
     assert_int_equal(count_wave(ms, 0).rolled_back, 2);
     assert_int_equal(count_wave(ms, 0).activated, 0);
