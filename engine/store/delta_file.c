@@ -1,0 +1,604 @@
+#include "store/delta_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "base/mem.h"
+#include "delta/decode.h"
+#include "io/files.h"
+#include "store/tree.h"
+#include "store/tree_files.h"
+#include "store/unpack.h"
+
+enum { HEAD_BYTES = 4 + 1 + 8 + 8, MANIFEST_LEVEL = 9 };
+
+/* Threads for delta_each(): as many as there are workers, for each call. */
+struct crew {
+    size_t n;
+    atomic_size_t next;
+    void (*job)(void *arg, size_t i, unsigned worker);
+    void *arg;
+};
+
+struct member {
+    struct crew *crew;
+    unsigned worker;
+};
+
+static void *work(void *arg)
+{
+    const struct member *m = arg;
+    struct crew *c = m->crew;
+
+    for (size_t i = atomic_fetch_add(&c->next, 1); i < c->n; i = atomic_fetch_add(&c->next, 1))
+        c->job(c->arg, i, m->worker);
+    return NULL;
+}
+
+static void each(void *ctx, size_t n, void (*job)(void *arg, size_t i, unsigned worker), void *arg)
+{
+    const struct delta_pool *pool = ctx;
+    struct crew crew = { .n = n, .job = job, .arg = arg };
+    pthread_t threads[DELTA_THREADS_MAX];
+    struct member members[DELTA_THREADS_MAX];
+    unsigned started = 1, workers = n < pool->workers ? (unsigned)n : pool->workers;
+
+    for (unsigned i = 0; i < workers; i++)
+        members[i] = (struct member){ &crew, i };
+    while (started < workers &&
+           pthread_create(&threads[started], NULL, work, &members[started]) == 0)
+        started++;
+    work(&members[0]); /* a thread that could not be started is not needed */
+    for (unsigned i = 1; i < started; i++)
+        pthread_join(threads[i], NULL);
+}
+
+/* A file or directory as an artifact: hashed, and open for reading. */
+struct side {
+    struct tree *tree;
+    const struct manifest *m;
+    struct hash id;
+    struct buf encoded;
+    char *dir; /* that the entries' paths are beneath */
+    bool is_tree;
+    struct tree_files *reader;
+    struct delta_files files;
+};
+
+static void side_close(struct side *s)
+{
+    tree_close(s->tree);
+    tree_files_close(s->reader);
+    buf_release(&s->encoded);
+    free(s->dir);
+}
+
+static int side_open(struct side *s, const char *path, struct err *err)
+{
+    AUTO_BUF real = BUF_INIT;
+    int r = path_real(&real, path, err);
+
+    if (r == 0)
+        r = tree_open(&s->tree, path, err);
+    if (r == 0)
+        r = tree_read(s->tree, NULL, NULL, err);
+    if (r < 0)
+        return r;
+    s->m = tree_manifest(s->tree);
+    manifest_encode(&s->encoded, s->m);
+    s->id = sha256_of(s->encoded.data, s->encoded.len);
+    s->is_tree = path_is_dir(real.data);
+    if (!s->is_tree) {
+        char *slash = strrchr(real.data, '/');
+
+        *(slash == real.data ? slash + 1 : slash) = '\0';
+    }
+    s->dir = mem_strdup(real.data);
+    r = tree_files_open(&s->reader, s->dir, s->m, err);
+    s->files = (struct delta_files){ tree_files_read, s->reader };
+    return r;
+}
+
+struct making {
+    const struct delta_file_options *o;
+    struct side base, target;
+    struct delta_stats *stats;
+    char *tmp, *payload_tmp;
+    int fd, payload_fd;
+    uint64_t at;    /* where the next payload goes in its file */
+    uint64_t start; /* of the pack in the file */
+    uint64_t pack_bytes;
+};
+
+static int note(const struct making *m, const char *what, uint64_t done, uint64_t total,
+                struct err *err)
+{
+    if (m->o->progress != NULL && m->o->progress(m->o->ctx, what, done, total) < 0)
+        return err_set(err, ERR_CANCELLED, "stopped");
+    return 0;
+}
+
+static int emit(void *ctx, const void *data, size_t len, struct err *err)
+{
+    struct making *m = ctx;
+    int r = fd_write_at(m->payload_fd, data, len, m->at, err);
+
+    m->at += len;
+    return r < 0 ? err_wrap(err, "write %s", m->payload_tmp) : 0;
+}
+
+static int write_pack(void *ctx, const void *data, size_t len, uint64_t offset, struct err *err)
+{
+    const struct making *m = ctx;
+
+    return fd_write_at(m->fd, data, len, m->start + offset, err);
+}
+
+static int read_pack(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
+{
+    const struct making *m = ctx;
+
+    return fd_read_at(m->fd, data, len, m->start + offset, err);
+}
+
+static int encoded(void *ctx, uint64_t done, uint64_t total)
+{
+    const struct making *m = ctx;
+
+    return note(m, "encode", done, total, NULL);
+}
+
+static int open_temp(char **ret_path, int *ret_fd, const char *path, const char *suffix,
+                     struct err *err)
+{
+    char *tmp = mem_printf("%s.%s.XXXXXX", path, suffix);
+    int fd = mkostemp(tmp, O_CLOEXEC);
+
+    if (fd < 0) {
+        int r = err_sys(err, errno, "make %s", tmp);
+
+        free(tmp);
+        return r;
+    }
+    *ret_path = tmp;
+    *ret_fd = fd;
+    return 0;
+}
+
+/* The file's own head, in front of the pack. */
+static int write_head(struct making *m, struct err *err)
+{
+    const struct buf *manifest = &m->target.encoded;
+    AUTO_BUF b = BUF_INIT;
+    size_t bound = ZSTD_compressBound(manifest->len), size;
+
+    buf_reserve(&b, HEAD_BYTES + bound);
+    size = ZSTD_compress(b.data + HEAD_BYTES, bound, manifest->data, manifest->len, MANIFEST_LEVEL);
+    if (ZSTD_isError(size))
+        return err_set(err, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(size));
+    memcpy(b.data, "SLB1", 4);
+    b.data[4] = m->target.is_tree ? 'd' : 'f';
+    for (int i = 0; i < 8; i++) {
+        b.data[5 + i] = (char)(unsigned char)((uint64_t)manifest->len >> (8 * i));
+        b.data[13 + i] = (char)(unsigned char)((uint64_t)size >> (8 * i));
+    }
+    m->start = HEAD_BYTES + size;
+    return fd_write_at(m->fd, b.data, (size_t)m->start, 0, err);
+}
+
+static int copy_payloads(struct making *m, uint64_t to, struct err *err)
+{
+    unsigned char *buffer = mem_alloc(SEGMENT_BYTES);
+    int r = 0;
+
+    for (uint64_t at = 0; r == 0 && at < m->at;) {
+        size_t n = m->at - at < SEGMENT_BYTES ? (size_t)(m->at - at) : SEGMENT_BYTES;
+
+        r = fd_read_at(m->payload_fd, buffer, n, at, err);
+        if (r == 0)
+            r = write_pack(m, buffer, n, to + at, err);
+        at += n;
+    }
+    free(buffer);
+    m->pack_bytes = to + m->at;
+    return r;
+}
+
+static int make_delta(struct making *m, const char *path, struct err *err)
+{
+    struct delta_pool pool = { m->o->threads, each, &pool };
+    struct delta_encode_options o = { .base = m->base.m,
+                                      .target = m->target.m,
+                                      .base_id = m->base.id,
+                                      .target_id = m->target.id,
+                                      .base_files = &m->base.files,
+                                      .target_files = &m->target.files,
+                                      .level = m->o->level,
+                                      .pool = &pool,
+                                      .emit = emit,
+                                      .progress = encoded,
+                                      .ctx = m };
+    AUTO_BUF head = BUF_INIT;
+    int r = open_temp(&m->payload_tmp, &m->payload_fd, path, "payload", err);
+
+    if (r == 0)
+        r = delta_encode(&o, &head, m->stats, err);
+    if (r == 0)
+        r = write_pack(m, head.data, head.len, 0, err);
+    return r < 0 ? r : copy_payloads(m, head.len, err);
+}
+
+static int make_full(struct making *m, struct err *err)
+{
+    const struct manifest *t = m->target.m;
+    const struct search_target target = { t, &m->target.files, NULL };
+    struct full_encoder *e = NULL;
+    unsigned char *data = mem_alloc(SEGMENT_BYTES);
+    int r = full_encoder_new(&e, t->nsegments, m->o->level, write_pack, m, err);
+
+    for (size_t i = 0; r == 0 && i < t->nsegments; i++) {
+        size_t len = manifest_segment_bytes(t, i);
+
+        r = search_read(&target, (uint64_t)i * SEGMENT_BYTES, data, len, err);
+        if (r == 0)
+            r = full_encoder_add(e, data, len, err);
+        if (r == 0)
+            r = note(m, "encode", (uint64_t)i * SEGMENT_BYTES + len, t->stream_bytes, err);
+    }
+    if (r == 0)
+        r = full_encoder_finish(e, &m->target.id, &m->pack_bytes, err);
+    full_encoder_free(e);
+    free(data);
+    return r;
+}
+
+/* A pack and its base, opened for decoding: full or delta. */
+struct source {
+    const struct manifest *m;
+    struct full *full;
+    struct full_decoder *full_decoder;
+    struct delta *delta;
+    struct delta_decoder *decoder;
+    pack_read_at read;
+    void *ctx;
+};
+
+static int source_open(struct source *s, enum pack_kind kind, uint64_t pack_bytes,
+                       const struct side *base, const struct hash *id, struct err *err)
+{
+    struct delta_decoder_options o;
+    int r;
+
+    if (kind != PACK_DELTA) {
+        s->full_decoder = full_decoder_new();
+        return full_read(&s->full, s->read, s->ctx, pack_bytes, s->m, id, err);
+    }
+    if (base == NULL || base->m == NULL)
+        return err_set(err, ERR_INVALID, "it is a delta: it needs its base");
+    r = delta_read(&s->delta, s->read, s->ctx, pack_bytes, base->m, &base->id, s->m, id, err);
+    if (r < 0)
+        return r;
+    o = (struct delta_decoder_options){ s->delta, base->m, s->m, &base->files, s->read, s->ctx };
+    s->decoder = delta_decoder_new(&o);
+    return 0;
+}
+
+static int source_read(struct source *s, size_t i, unsigned char *out, struct err *err)
+{
+    if (s->delta != NULL)
+        return delta_read_segment(s->decoder, i, out, err);
+    return full_read_segment(s->full_decoder, s->full, s->m, i, s->read, s->ctx, out, err);
+}
+
+static void source_close(struct source *s)
+{
+    delta_decoder_free(s->decoder);
+    delta_free(s->delta);
+    full_decoder_free(s->full_decoder);
+    full_free(s->full);
+}
+
+static int test_apply(struct making *m, struct err *err)
+{
+    const struct manifest *t = m->target.m;
+    struct source s = { .m = t, .read = read_pack, .ctx = m };
+    unsigned char *out = mem_alloc(SEGMENT_BYTES);
+    enum pack_kind kind = m->base.m == NULL ? PACK_FULL : PACK_DELTA;
+    int r = note(m, "test", 0, 1, err);
+
+    if (r == 0)
+        r = source_open(&s, kind, m->pack_bytes, &m->base, &m->target.id, err);
+
+    for (size_t i = 0; r == 0 && i < t->nsegments; i++) {
+        r = source_read(&s, i, out, err);
+        if (r == 0)
+            r = note(m, "test", (uint64_t)i * SEGMENT_BYTES + manifest_segment_bytes(t, i),
+                     t->stream_bytes, err);
+    }
+    source_close(&s);
+    free(out);
+    return r < 0 ? err_wrap(err, "test of the new pack") : 0;
+}
+
+static uint64_t count_files(const struct manifest *m)
+{
+    uint64_t files = 0;
+
+    for (size_t i = 0; i < m->nentries; i++)
+        files += m->entries[i].kind == ENTRY_FILE;
+    return files;
+}
+
+static int make(struct making *m, const char *base, const char *target, const char *path,
+                struct err *err)
+{
+    int r = note(m, "hash", 0, 1, err);
+
+    if (r == 0 && base != NULL)
+        r = side_open(&m->base, base, err);
+    if (r == 0)
+        r = side_open(&m->target, target, err);
+    if (r == 0)
+        r = open_temp(&m->tmp, &m->fd, path, "tmp", err);
+    if (r == 0)
+        r = write_head(m, err);
+    if (r == 0)
+        r = note(m, "encode", 0, 1, err);
+    if (r == 0)
+        r = base == NULL ? make_full(m, err) : make_delta(m, path, err);
+    if (r == 0)
+        r = test_apply(m, err);
+    if (r == 0 && fchmod(m->fd, 0644) < 0)
+        r = err_sys(err, errno, "chmod %s", m->tmp);
+    return r < 0 ? r : file_publish_rename(m->tmp, path, err);
+}
+
+static struct delta_file_options with_defaults(const struct delta_file_options *given)
+{
+    struct delta_file_options o = given == NULL ? (struct delta_file_options){ 0 } : *given;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (o.level == 0)
+        o.level = DELTA_LEVEL;
+    if (o.threads == 0)
+        o.threads = processors < 1 ? 1 : (unsigned)processors;
+    if (o.threads > DELTA_THREADS_MAX)
+        o.threads = DELTA_THREADS_MAX;
+    return o;
+}
+
+int delta_file_make(const char *base, const char *target, const char *path,
+                    const struct delta_file_options *options, struct delta_stats *stats,
+                    struct delta_file_info *info, struct err *err)
+{
+    struct delta_file_options o = with_defaults(options);
+    struct making m = { .o = &o, .stats = stats, .fd = -1, .payload_fd = -1 };
+    int r;
+
+    memset(stats, 0, sizeof(*stats));
+    r = make(&m, base, target, path, err);
+    if (r == 0)
+        *info = (struct delta_file_info){ .tree = m.target.is_tree,
+                                          .kind = base == NULL ? PACK_FULL : PACK_DELTA,
+                                          .base = m.base.id,
+                                          .target = m.target.id,
+                                          .files = count_files(m.target.m),
+                                          .stream_bytes = m.target.m->stream_bytes,
+                                          .file_bytes = m.start + m.pack_bytes,
+                                          .pack_bytes = m.pack_bytes,
+                                          .segments = m.target.m->nsegments };
+    if (m.fd >= 0)
+        close(m.fd);
+    if (m.payload_fd >= 0)
+        close(m.payload_fd);
+    if (m.payload_tmp != NULL)
+        unlink(m.payload_tmp);
+    if (r < 0 && m.tmp != NULL)
+        unlink(m.tmp);
+    free(m.tmp);
+    free(m.payload_tmp);
+    side_close(&m.base);
+    side_close(&m.target);
+    return r < 0 ? err_wrap(err, "delta make") : 0;
+}
+
+/* A delta file as it is read. */
+struct opened {
+    int fd;
+    uint64_t start;
+    struct manifest *m;
+    struct delta_file_info info;
+};
+
+static int read_at(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
+{
+    const struct opened *o = ctx;
+
+    return fd_read_at(o->fd, data, len, o->start + offset, err);
+}
+
+static uint64_t number(const unsigned char *b, size_t width)
+{
+    uint64_t v = 0;
+
+    for (size_t i = 0; i < width; i++)
+        v |= (uint64_t)b[i] << (8 * i);
+    return v;
+}
+
+static int open_manifest(struct opened *o, uint64_t raw, uint64_t len, struct err *err)
+{
+    unsigned char *frame, *manifest;
+    int r;
+
+    if (len > o->info.file_bytes - HEAD_BYTES || raw > MANIFEST_MAX_BYTES || len == 0)
+        return err_set(err, ERR_INVALID, "its manifest does not fit");
+    frame = mem_alloc((size_t)len);
+    r = fd_read_at(o->fd, frame, (size_t)len, HEAD_BYTES, err);
+    if (r == 0 && ZSTD_getFrameContentSize(frame, (size_t)len) != raw)
+        r = err_set(err, ERR_INVALID, "its manifest is not %llu bytes", (unsigned long long)raw);
+    manifest = mem_alloc(r == 0 ? (size_t)raw + 1 : 1);
+    if (r == 0 && ZSTD_decompress(manifest, (size_t)raw, frame, (size_t)len) != raw)
+        r = err_set(err, ERR_INVALID, "its manifest does not decompress");
+    if (r == 0)
+        r = manifest_parse(&o->m, manifest, (size_t)raw, err);
+    if (r == 0)
+        o->info.target = sha256_of(manifest, (size_t)raw);
+    free(frame);
+    free(manifest);
+    return r;
+}
+
+static int open_file(struct opened *o, const char *path, struct err *err)
+{
+    unsigned char b[DELTA_HEAD_BYTES];
+    struct stat st;
+    int r;
+
+    o->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (o->fd < 0 || fstat(o->fd, &st) < 0)
+        return err_sys(err, errno, "open %s", path);
+    o->info.file_bytes = (uint64_t)st.st_size;
+    if (o->info.file_bytes < HEAD_BYTES)
+        return err_set(err, ERR_INVALID, "ends after %llu bytes",
+                       (unsigned long long)o->info.file_bytes);
+    r = fd_read_at(o->fd, b, HEAD_BYTES, 0, err);
+    if (r == 0 && (memcmp(b, "SLB1", 4) != 0 || (b[4] != 'f' && b[4] != 'd')))
+        r = err_set(err, ERR_INVALID, "is not a file of `engine delta make`");
+    o->info.tree = b[4] == 'd';
+    o->start = HEAD_BYTES + number(b + 13, 8);
+    if (r == 0)
+        r = open_manifest(o, number(b + 5, 8), number(b + 13, 8), err);
+    if (r < 0)
+        return r;
+    o->info.pack_bytes = o->info.file_bytes - o->start;
+    o->info.files = count_files(o->m);
+    o->info.stream_bytes = o->m->stream_bytes;
+    o->info.segments = o->m->nsegments;
+    if (o->info.pack_bytes < full_header_bytes(0))
+        return err_set(err, ERR_INVALID, "holds no pack");
+    r = fd_read_at(o->fd, b, 5, o->start, err);
+    o->info.kind = b[4] == PACK_DELTA ? PACK_DELTA : PACK_FULL;
+    if (r == 0 && o->info.kind == PACK_DELTA && o->info.pack_bytes >= DELTA_HEAD_BYTES) {
+        r = fd_read_at(o->fd, b, sizeof(b), o->start, err);
+        memcpy(o->info.base.b, b + 5, HASH_BYTES);
+    }
+    return r;
+}
+
+static void close_file(struct opened *o)
+{
+    if (o->fd >= 0)
+        close(o->fd);
+    manifest_free(o->m);
+}
+
+int delta_file_info(const char *path, struct delta_file_info *info, struct err *err)
+{
+    struct opened o = { .fd = -1 };
+    int r = open_file(&o, path, err);
+
+    *info = o.info;
+    close_file(&o);
+    return r < 0 ? err_wrap(err, "%s", path) : 0;
+}
+
+struct applying {
+    struct opened pack;
+    struct side base;
+    struct source source;
+    struct unpack *unpack;
+    const struct delta_file_options *o;
+    char *staging, *dest; /* dest: of one file's tree, which is then moved */
+};
+
+static int unpack_all(struct applying *a, struct err *err)
+{
+    const struct manifest *m = a->pack.m;
+    unsigned char *out = mem_alloc(SEGMENT_BYTES);
+    int r = 0;
+
+    if (a->o->progress != NULL && a->o->progress(a->o->ctx, "apply", 0, m->nsegments) < 0)
+        r = err_set(err, ERR_CANCELLED, "stopped");
+    for (size_t i = 0; r == 0 && i < m->nsegments; i++) {
+        if (!unpack_needed(a->unpack, i))
+            continue;
+        r = source_read(&a->source, i, out, err);
+        if (r == 0)
+            r = unpack_segment(a->unpack, i, out, manifest_segment_bytes(m, i), err);
+        if (r == 0 && a->o->progress != NULL &&
+            a->o->progress(a->o->ctx, "apply", i + 1, m->nsegments) < 0)
+            r = err_set(err, ERR_CANCELLED, "stopped");
+    }
+    free(out);
+    return r < 0 ? r : unpack_finish(a->unpack, err);
+}
+
+/* An artifact of one file was unpacked as a tree of one file. */
+static int move_file(const struct applying *a, const char *out, struct err *err)
+{
+    AUTO_FREE char *from = mem_printf("%s/%s", a->dest, a->pack.m->entries[0].path);
+    int r = file_publish_rename(from, out, err);
+
+    return r < 0 ? r : dir_remove(a->dest, err);
+}
+
+static int apply(struct applying *a, const char *base, const char *path, const char *out,
+                 struct err *err)
+{
+    struct unpack_options u;
+    int r = open_file(&a->pack, path, err);
+
+    if (r == 0 && path_exists(out))
+        r = err_set(err, ERR_EXISTS, "%s: is there already", out);
+    if (r == 0 && !a->pack.info.tree && a->pack.m->nentries != 1)
+        r = err_set(err, ERR_INVALID, "is said to be one file, and is a tree");
+    if (r == 0 && a->o->progress != NULL && a->o->progress(a->o->ctx, "hash", 0, 1) < 0)
+        r = err_set(err, ERR_CANCELLED, "stopped");
+    if (r == 0 && base != NULL)
+        r = side_open(&a->base, base, err);
+    a->source = (struct source){ .m = a->pack.m, .read = read_at, .ctx = &a->pack };
+    if (r == 0)
+        r = source_open(&a->source, a->pack.info.kind, a->pack.info.pack_bytes, &a->base,
+                        &a->pack.info.target, err);
+    if (r < 0)
+        return r;
+    a->staging = mem_printf("%s.part", out);
+    a->dest = a->pack.info.tree ? mem_strdup(out) : mem_printf("%s.tree", out);
+    u = (struct unpack_options){ .staging = a->staging,
+                                 .dest = a->dest,
+                                 .manifest = a->pack.m,
+                                 .artifact = a->pack.info.target,
+                                 .base = a->base.is_tree ? a->base.dir : NULL,
+                                 .base_manifest = a->base.is_tree ? a->base.m : NULL };
+    r = unpack_open(&a->unpack, &u, err);
+    if (r == 0)
+        r = unpack_all(a, err);
+    return r < 0 || a->pack.info.tree ? r : move_file(a, out, err);
+}
+
+int delta_file_apply(const char *base, const char *path, const char *out,
+                     const struct delta_file_options *options, struct delta_file_info *info,
+                     struct err *err)
+{
+    struct delta_file_options o = with_defaults(options);
+    struct applying a = { .pack = { .fd = -1 }, .o = &o };
+    int r = apply(&a, base, path, out, err);
+
+    if (r == 0)
+        *info = a.pack.info;
+    unpack_close(a.unpack);
+    source_close(&a.source);
+    side_close(&a.base);
+    close_file(&a.pack);
+    free(a.staging);
+    free(a.dest);
+    return r < 0 ? err_wrap(err, "delta apply") : 0;
+}

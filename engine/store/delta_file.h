@@ -1,0 +1,50 @@
+/* delta_file.h - packs as files of their own: what `engine delta` works with.
+ *
+ * A pack refers to the manifest of its artifact, which travels beside it. A delta file holds both:
+ *   "SLB1"  u8 'f' (the artifact is one file) or 'd' (a tree)  u64 manifest bytes  u64 frame bytes
+ *   frame: the target's manifest, one zstd frame     then the pack, full or delta, to the end
+ * (little-endian). Its base is not in it: delta_file_apply() hashes what it is given.
+ *
+ * Blocks, with threads of its own. */
+#ifndef STORE_DELTA_FILE_H
+#define STORE_DELTA_FILE_H
+
+#include "delta/encode.h"
+
+enum { DELTA_THREADS_MAX = 64 };
+
+struct delta_file_options {
+    int level;        /* DELTA_LEVEL_MIN..MAX; 0: DELTA_LEVEL */
+    unsigned threads; /* 0: one a processor */
+    /* May be NULL. < 0 stops with -ERR_CANCELLED. */
+    int (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
+    void *ctx;
+};
+
+struct delta_file_info {
+    bool tree;
+    enum pack_kind kind;
+    struct hash base, target; /* artifacts */
+    uint64_t files, stream_bytes;
+    uint64_t file_bytes, pack_bytes;
+    uint64_t segments;
+};
+
+/* Makes the pack of target (a file or a directory) against base, NULL for a full pack; decodes it
+ * again, segment by segment, against the manifest; publishes it at path. *stats is zero for a full
+ * pack. Errors: of tree_open(), delta_encode(); -ERR_CORRUPT if the test failed. */
+MUST_CHECK int delta_file_make(const char *base, const char *target, const char *path,
+                               const struct delta_file_options *options, struct delta_stats *stats,
+                               struct delta_file_info *info, struct err *err);
+
+/* Makes `out` (which must not exist) from base and the pack. Unchanged files of a tree are hard
+ * links to base's. Interrupted, it continues where it was (OUT.part). -ERR_INVALID: malformed, or
+ * made for another base. -ERR_CORRUPT. -ERR_EXISTS. */
+MUST_CHECK int delta_file_apply(const char *base, const char *path, const char *out,
+                                const struct delta_file_options *options,
+                                struct delta_file_info *info, struct err *err);
+
+/* What the file says of itself. */
+MUST_CHECK int delta_file_info(const char *path, struct delta_file_info *info, struct err *err);
+
+#endif
