@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,52 +11,12 @@
 #include "base/mem.h"
 #include "delta/decode.h"
 #include "io/files.h"
+#include "store/crew.h"
 #include "store/tree.h"
 #include "store/tree_files.h"
 #include "store/unpack.h"
 
 enum { HEAD_BYTES = 4 + 1 + 8 + 8, MANIFEST_LEVEL = 9 };
-
-/* Threads for delta_each(): as many as there are workers, for each call. */
-struct crew {
-    size_t n;
-    atomic_size_t next;
-    void (*job)(void *arg, size_t i, unsigned worker);
-    void *arg;
-};
-
-struct member {
-    struct crew *crew;
-    unsigned worker;
-};
-
-static void *work(void *arg)
-{
-    const struct member *m = arg;
-    struct crew *c = m->crew;
-
-    for (size_t i = atomic_fetch_add(&c->next, 1); i < c->n; i = atomic_fetch_add(&c->next, 1))
-        c->job(c->arg, i, m->worker);
-    return NULL;
-}
-
-static void each(void *ctx, size_t n, void (*job)(void *arg, size_t i, unsigned worker), void *arg)
-{
-    const struct delta_pool *pool = ctx;
-    struct crew crew = { .n = n, .job = job, .arg = arg };
-    pthread_t threads[DELTA_THREADS_MAX];
-    struct member members[DELTA_THREADS_MAX];
-    unsigned started = 1, workers = n < pool->workers ? (unsigned)n : pool->workers;
-
-    for (unsigned i = 0; i < workers; i++)
-        members[i] = (struct member){ &crew, i };
-    while (started < workers &&
-           pthread_create(&threads[started], NULL, work, &members[started]) == 0)
-        started++;
-    work(&members[0]); /* a thread that could not be started is not needed */
-    for (unsigned i = 1; i < started; i++)
-        pthread_join(threads[i], NULL);
-}
 
 /* A file or directory as an artifact: hashed, and open for reading. */
 struct side {
@@ -213,7 +171,7 @@ static int copy_payloads(struct making *m, uint64_t to, struct err *err)
 
 static int make_delta(struct making *m, const char *path, struct err *err)
 {
-    struct delta_pool pool = { m->o->threads, each, &pool };
+    struct delta_pool pool = { m->o->threads, crew_each, &pool };
     struct delta_encode_options o = { .base = m->base.m,
                                       .target = m->target.m,
                                       .base_id = m->base.id,
