@@ -11,10 +11,16 @@
 
 static void connect_now(struct timer *t);
 
+/* Regions are few: 3 s at most are no herd, and a control plane that is back is found soon. */
 static void retry(struct region *r)
 {
-    if (!r->closing)
-        timer_start(r->loop, &r->up_retry, link_backoff_ms(r->up_attempts++), 0, connect_now);
+    enum { ATTEMPTS_MAX = 5 };
+
+    if (r->closing)
+        return;
+    timer_start(r->loop, &r->up_retry, link_backoff_ms(r->up_attempts), 0, connect_now);
+    if (r->up_attempts < ATTEMPTS_MAX)
+        r->up_attempts++;
 }
 
 /* True: sent, or the link is gone anyway. What could not be queued is sent after a reconnect. */
