@@ -436,6 +436,7 @@ int machines_plan(struct machines *ms, const struct msg_plan *msg, struct err *e
         return err_wrap(err, "plan of %s", msg->deployment);
     for (size_t i = 0; i < ms->nplans; i++) {
         if (strcmp(ms->plans[i]->deployment, plan->deployment) == 0) {
+            plan->named = ms->plans[i]->named;
             drop_plan(ms, i);
             break;
         }

@@ -131,6 +131,7 @@ struct count_plan {
     } * members;
     size_t nmembers;
     bool dirty;
+    bool named;      /* a goal has named its deployment; the user's, like */
     struct buf sent; /* the last COUNTS, encoded; the user's, to send changes only */
 };
 

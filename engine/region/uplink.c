@@ -242,6 +242,11 @@ static void send_counts(struct region *r, struct count_plan *plan)
     AUTO_BUF bytes = BUF_INIT;
     struct err err = ERR_INIT;
 
+    if (plan->named && !is_current) { /* it is history: reports answer another deployment now */
+        plan->dirty = false;
+        return;
+    }
+    plan->named = is_current;
     machines_count(r->machines, plan, is_current ? g->goal->generation : 0,
                    is_current ? leases_used(r->leases, plan->service) : 0, &counts);
     if (codec_encode(&bytes, msg_codec(MSG_COUNTS), &counts, &err) < 0) {

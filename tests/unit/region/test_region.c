@@ -299,6 +299,48 @@ static void who_is_not_selected_hears_nothing_and_may_be_drift(void **state)
     world_release(&w);
 }
 
+static size_t counts_of(const struct world *w, const char *deployment)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->control.ngot; i++) {
+        if (w->control.got[i].type == MSG_COUNTS)
+            n += strcmp(((const struct msg_counts *)w->control.got[i].msg)->deployment,
+                        deployment) == 0;
+    }
+    return n;
+}
+
+static void a_deployment_that_is_over_keeps_its_counts(void **state)
+{
+    struct world w;
+    struct player a = { .w = NULL };
+    AUTO_BUF doc = BUF_INIT;
+    struct hash release;
+    struct goal_text g = { .service = "web", .deployment = "d-2", .generation = 2 };
+    size_t before;
+
+    (void)state;
+    world_init(&w);
+    world_start(&w);
+    release = begin(&w, 1, 1);
+    agent_start(&w, &a, "m1", "rack1");
+    agent_report(&a, "web", "d-1", &release, 1, PHASE_HEALTHY, VERDICT_GOOD, "");
+    WORLD_UNTIL(&w, wave_now(&w).healthy == 1);
+    g.release = &release;
+    goal_doc(&w, &g, &doc);
+    control_doc(&w, DOC_GOAL, &doc);
+    control_plan(&w, "d-2", "web", "{}", &release, NULL);
+    WORLD_UNTIL(&w, counts_of(&w, "d-2") > 0);
+    before = counts_of(&w, "d-1");
+    agent_report(&a, "web", "d-2", &release, 2, PHASE_FAILED, VERDICT_BAD, "health: 500");
+    WORLD_UNTIL(&w, wave_now(&w).bad == 1);
+    assert_int_equal(counts_of(&w, "d-1"), before);
+    agent_stop(&w, &a);
+    player_release(&a);
+    world_release(&w);
+}
+
 static void who_may_not_come_in(void **state)
 {
     struct world w;
@@ -506,6 +548,7 @@ int main(void)
         cmocka_unit_test(what_it_knows_survives_a_restart_without_control_plane),
         cmocka_unit_test(goals_that_must_not_pass),
         cmocka_unit_test(who_is_not_selected_hears_nothing_and_may_be_drift),
+        cmocka_unit_test(a_deployment_that_is_over_keeps_its_counts),
         cmocka_unit_test(who_may_not_come_in),
         cmocka_unit_test(a_newer_link_of_a_machine_replaces_the_older),
         cmocka_unit_test(questions_are_answered),
