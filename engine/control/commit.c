@@ -111,6 +111,20 @@ static int write_goals(struct db *d, const struct turn *t, struct err *err)
     return r;
 }
 
+/* What a region said about these artifacts in an earlier deployment may no longer be true: it is
+ * asked now, and answers at once if it has them. */
+static int forget_replicas(struct db *d, const json_t *body, struct err *err)
+{
+    const json_t *artifacts = json_object_get(body, "artifacts");
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < json_array_size(artifacts); i++)
+        r = DB_EXEC(
+            d, err, "DELETE FROM replica WHERE artifact = $1",
+            db_text(json_string_value(json_object_get(json_array_get(artifacts, i), "artifact"))));
+    return r;
+}
+
 static int write_relay(struct db *d, const char *deployment, const struct deploy_relay *relay,
                        struct err *err)
 {
@@ -118,6 +132,8 @@ static int write_relay(struct db *d, const char *deployment, const struct deploy
     int64_t seq = 0;
     int r = counter_next(d, "relay", &seq, err);
 
+    if (r == 0 && strcmp(relay->kind, "replicate") == 0)
+        r = forget_replicas(d, relay->body, err);
     return r < 0 ? r
                  : DB_EXEC(d, err,
                            "INSERT INTO relay (deployment, region, kind, seq, body) "

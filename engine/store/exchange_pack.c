@@ -110,6 +110,14 @@ static void ask_all(struct exchange *x, struct exchange_pack *p)
         ask_link(p, CONTAINER_OF(n, struct exchange_link, node), now_ms);
 }
 
+static bool is_empty(const struct bytes *b)
+{
+    for (size_t i = 0; i < b->len; i++)
+        if (b->data[i] != 0)
+            return false;
+    return true;
+}
+
 void pack_on_bitmap(struct exchange_link *l, const struct msg_bitmap *m)
 {
     struct exchange_pack *p = pack_find(l->x, &m->pack);
@@ -126,7 +134,9 @@ void pack_on_bitmap(struct exchange_link *l, const struct msg_bitmap *m)
         return;
     }
     know_peer(p, l, lp, m->bitmap.data, m->bitmap.len);
-    if (first || !lp->told)
+    /* One that has nothing (again: it had forgotten the pack) may have forgotten us with it. Two
+     * that have nothing leave it at that. */
+    if (first || !lp->told || (is_empty(&m->bitmap) && picker_have(p->picker)->set > 0))
         tell_bitmap(p, l);
     ask_link(p, l, loop_now_ms(l->x->o.loop));
 }

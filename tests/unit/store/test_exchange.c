@@ -431,6 +431,10 @@ static void forgotten_packs_are_deleted(void **state)
     exchange_forget(s.nodes[1].x, &s.id);
     assert_false(path_exists(below(s.nodes[1].dir, hex, ".pack")));
     assert_null(exchange_path(s.nodes[1].x, &s.id));
+    /* And fetched again over the same link: the release before is deployed once more. */
+    start_fetch(&s, 1);
+    loop_run(s.loop);
+    assert_has_pack(&s, 1);
     stop_swarm(&s);
 }
 
