@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "control/exchange.h"
+#include "control/mailbox.h"
 
 /* A connected region node. */
 struct node {
@@ -35,14 +35,14 @@ struct link_side {
     uint64_t next_ask;
     int64_t relay_seen;
     struct timer poll, alive;
-    struct exchange x;
+    struct mailbox box;
     struct work work;
     bool busy, poked, stopping, anew;
     void (*stopped)(void *arg);
     void *stopped_arg;
 };
 
-static void start_exchange(struct link_side *s);
+static void start_round(struct link_side *s);
 
 /* --- what regions say --- */
 
@@ -73,7 +73,7 @@ static void say(struct link_side *s, struct said *what)
     }
     list_push(&s->said, &what->node);
     s->nsaid++;
-    start_exchange(s);
+    start_round(s);
 }
 
 static void say_region(struct node *n, bool connected, int64_t machines, int64_t reachable)
@@ -267,12 +267,12 @@ static void on_drained(void *ctx, struct link *l)
         return;
     n->blocked = false;
     s->anew = true;
-    start_exchange(s);
+    start_round(s);
 }
 
 static const struct link_handler handler = { on_opened, on_message, on_drained, on_closed };
 
-/* --- the exchange --- */
+/* --- rounds --- */
 
 static bool is_asked(struct node *n, struct telling *t)
 {
@@ -324,34 +324,34 @@ static void pass_on(struct link_side *s, struct telling *t)
         note_asked(n, t, number);
 }
 
-/* Who took all of an exchange has been told up to the counter that it was made at. */
+/* Who took all of a round has been told up to the counter that it was made at. */
 static void note_told(struct link_side *s)
 {
     LIST_EACH (&s->nodes, i) {
         struct node *n = CONTAINER_OF(i, struct node, tree);
 
-        for (size_t k = 0; k < s->x.nlisteners && !n->blocked; k++)
-            if (strcmp(s->x.listeners[k].region, n->region) == 0 &&
-                s->x.listeners[k].session_ms == n->session_ms)
-                n->seq = s->x.relay_seen;
+        for (size_t k = 0; k < s->box.nlisteners && !n->blocked; k++)
+            if (strcmp(s->box.listeners[k].region, n->region) == 0 &&
+                s->box.listeners[k].session_ms == n->session_ms)
+                n->seq = s->box.relay_seen;
     }
 }
 
-static void exchange_in_pool(struct work *w)
+static void round_in_pool(struct work *w)
 {
     struct link_side *s = CONTAINER_OF(w, struct link_side, work);
     struct db *d = NULL;
 
-    s->x.result = db_pool_take(s->o.db, &d, &s->x.err);
-    if (s->x.result == 0)
-        exchange_run(&s->x, d);
+    s->box.result = db_pool_take(s->o.db, &d, &s->box.err);
+    if (s->box.result == 0)
+        mailbox_run(&s->box, d);
     db_pool_give(s->o.db, d);
 }
 
 /* What could not be written is kept, unless something newer was said meanwhile. */
 static void keep_unwritten(struct link_side *s)
 {
-    LIST_EACH (&s->x.said, n) {
+    LIST_EACH (&s->box.said, n) {
         struct said *old = CONTAINER_OF(n, struct said, node);
         bool replaced = false;
 
@@ -367,28 +367,28 @@ static void keep_unwritten(struct link_side *s)
     }
 }
 
-static void exchange_done(struct work *w)
+static void round_done(struct work *w)
 {
     struct link_side *s = CONTAINER_OF(w, struct link_side, work);
     bool again, failed;
 
     s->busy = false;
-    if (s->x.result < 0) {
-        log_warn("links: %s", s->x.err.text);
+    if (s->box.result < 0) {
+        log_warn("links: %s", s->box.err.text);
         keep_unwritten(s);
         s->anew = true;
         s->poked = false; /* not at once: the poll tries again */
     } else {
-        s->relay_seen = s->x.relay_seen;
-        LIST_EACH (&s->x.told, n)
+        s->relay_seen = s->box.relay_seen;
+        LIST_EACH (&s->box.told, n)
             pass_on(s, CONTAINER_OF(n, struct telling, node));
         note_told(s);
     }
-    failed = s->x.result < 0;
+    failed = s->box.result < 0;
     again = s->poked || (!failed && !list_empty(&s->said));
-    if (s->x.wrote)
+    if (s->box.wrote)
         wake_all(s->o.wake);
-    exchange_release(&s->x);
+    mailbox_release(&s->box);
     if (s->stopping && (list_empty(&s->said) || failed) && s->stopped != NULL) {
         void (*stopped)(void *arg) = s->stopped;
 
@@ -397,10 +397,10 @@ static void exchange_done(struct work *w)
         return;
     }
     if (again)
-        start_exchange(s);
+        start_round(s);
 }
 
-static void start_exchange(struct link_side *s)
+static void start_round(struct link_side *s)
 {
     size_t n = 0;
 
@@ -408,28 +408,28 @@ static void start_exchange(struct link_side *s)
         s->poked = true;
         return;
     }
-    exchange_init(&s->x);
-    s->x.holder = s->o.holder;
-    s->x.relay_seen = s->relay_seen;
-    s->x.anew = s->anew;
-    s->x.listeners = mem_calloc(LINK_SIDE_REGIONS_MAX, sizeof(*s->x.listeners));
+    mailbox_init(&s->box);
+    s->box.holder = s->o.holder;
+    s->box.relay_seen = s->relay_seen;
+    s->box.anew = s->anew;
+    s->box.listeners = mem_calloc(LINK_SIDE_REGIONS_MAX, sizeof(*s->box.listeners));
     LIST_EACH (&s->said, k) {
         list_remove(k);
-        list_push(&s->x.said, k);
+        list_push(&s->box.said, k);
     }
     s->nsaid = 0;
     LIST_EACH (&s->nodes, k) {
         struct node *node = CONTAINER_OF(k, struct node, tree);
 
         if (n < LINK_SIDE_REGIONS_MAX && !node->blocked)
-            s->x.listeners[n++] =
+            s->box.listeners[n++] =
                 (struct listener){ mem_strdup(node->region), node->seq, node->session_ms };
     }
-    s->x.nlisteners = n;
+    s->box.nlisteners = n;
     s->busy = true;
     s->poked = false;
     s->anew = false;
-    s->work = (struct work){ .run = exchange_in_pool, .done = exchange_done };
+    s->work = (struct work){ .run = round_in_pool, .done = round_done };
     work_submit(s->o.pool, &s->work);
 }
 
@@ -438,7 +438,7 @@ static void on_poll(struct timer *t)
     struct link_side *s = CONTAINER_OF(t, struct link_side, poll);
 
     if (!s->busy)
-        start_exchange(s);
+        start_round(s);
 }
 
 static void on_alive(struct timer *t)
@@ -454,7 +454,7 @@ static void on_poke(void *arg)
     struct link_side *s = arg;
 
     if (!s->stopping)
-        start_exchange(s);
+        start_round(s);
 }
 
 static void poke_from_any_thread(void *arg)
@@ -487,7 +487,7 @@ int link_side_start(struct link_side **ret, const struct link_side_options *o, s
     s->o = *o;
     list_init(&s->nodes);
     list_init(&s->said);
-    exchange_init(&s->x);
+    mailbox_init(&s->box);
     if (r == 0)
         r = link_listen(&s->listener, o->loop, o->identity, o->listen, 1u << ROLE_REGION,
                         LINK_SIDE_REGIONS_MAX, &handler, s, err);
@@ -525,7 +525,7 @@ void link_side_stop(struct link_side *s, void (*done)(void *arg), void *arg)
         link_close(n->link, ERR_CANCELLED, "the control plane is stopping");
         node_free(n);
     }
-    start_exchange(s); /* its end calls done */
+    start_round(s); /* its end calls done */
 }
 
 void link_side_free(struct link_side *s)
@@ -536,6 +536,6 @@ void link_side_free(struct link_side *s)
         said_free(CONTAINER_OF(n, struct said, node));
     LIST_EACH (&s->nodes, n)
         node_free(CONTAINER_OF(n, struct node, tree));
-    exchange_release(&s->x);
+    mailbox_release(&s->box);
     free(s);
 }

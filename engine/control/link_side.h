@@ -1,8 +1,8 @@
 /* link_side.h - the control plane's end of the links to region nodes.
  *
- * Owned by the loop thread; all SQL runs in a work pool, one exchange at a time:
+ * Owned by the loop thread; all SQL runs in a work pool, one round of the mailbox at a time:
  *
- *     what regions said (counts, replicas, answers)  -> rows      \  one exchange, again when poked
+ *     what regions said (counts, replicas, answers)  -> rows      \  one round, again when poked
  *     rows that are new (goals, relays, questions)   -> messages  /  or after LINK_SIDE_POLL_MS
  *
  * A region node that connects is told the trust document and then everything that concerns it:

@@ -1,7 +1,12 @@
-/* exchange.h - one exchange between the links' memory and the database: what regions said goes in,
- * what is new for them comes out. Blocks: for the work pool. */
-#ifndef CONTROL_EXCHANGE_H
-#define CONTROL_EXCHANGE_H
+/* mailbox.h - between the links' memory and the database: what regions said goes in, what is new
+ * for them comes out.
+ *
+ *     mailbox_init(&box);     on the loop: fill in said, listeners, relay_seen, anew
+ *     mailbox_run(&box, db);  one round, in the work pool (it blocks)
+ *     … result, told          on the loop again; what is left in said was not written
+ *     mailbox_release(&box); */
+#ifndef CONTROL_MAILBOX_H
+#define CONTROL_MAILBOX_H
 
 #include "base/list.h"
 #include "db/db.h"
@@ -41,12 +46,12 @@ struct listener {
     int64_t session_ms; /* which link of it */
 };
 
-struct exchange {
+struct mailbox {
     const char *holder;
     struct list said; /* struct said; emptied */
     struct listener *listeners;
     size_t nlisteners;
-    int64_t relay_seen; /* counter 'relay' at the last exchange */
+    int64_t relay_seen; /* counter 'relay' at the last round */
     bool anew;          /* a listener is behind: look even if the counter stands */
     struct list told;   /* struct telling, by region in order */
     bool wrote;
@@ -54,9 +59,9 @@ struct exchange {
     struct err err;
 };
 
-void exchange_init(struct exchange *x);
-void exchange_release(struct exchange *x);
-void exchange_run(struct exchange *x, struct db *d);
+void mailbox_init(struct mailbox *b);
+void mailbox_release(struct mailbox *b);
+void mailbox_run(struct mailbox *b, struct db *d);
 
 struct said *said_new(enum said_kind kind, const char *region, const char *key, int64_t at_ms);
 void said_free(struct said *s);

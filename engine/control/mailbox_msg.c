@@ -1,9 +1,9 @@
-/* exchange_msg.c - rows' JSON to link messages, and link messages to rows' JSON. */
+/* mailbox_msg.c - rows' JSON to link messages, and link messages to rows' JSON. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "control/exchange.h"
+#include "control/mailbox.h"
 #include "rollout/plan.h"
 
 static char *text_of(const json_t *value)

@@ -1,4 +1,4 @@
-#include "control/exchange.h"
+#include "control/mailbox.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,28 +40,28 @@ void telling_free(struct telling *t)
     free(t);
 }
 
-void exchange_init(struct exchange *x)
+void mailbox_init(struct mailbox *b)
 {
-    *x = (struct exchange){ 0 };
-    list_init(&x->said);
-    list_init(&x->told);
+    *b = (struct mailbox){ 0 };
+    list_init(&b->said);
+    list_init(&b->told);
 }
 
-void exchange_release(struct exchange *x)
+void mailbox_release(struct mailbox *b)
 {
-    LIST_EACH (&x->said, n)
+    LIST_EACH (&b->said, n)
         said_free(CONTAINER_OF(n, struct said, node));
-    LIST_EACH (&x->told, n)
+    LIST_EACH (&b->told, n)
         telling_free(CONTAINER_OF(n, struct telling, node));
-    for (size_t i = 0; i < x->nlisteners; i++)
-        free(x->listeners[i].region);
-    free(x->listeners);
-    exchange_init(x);
+    for (size_t i = 0; i < b->nlisteners; i++)
+        free(b->listeners[i].region);
+    free(b->listeners);
+    mailbox_init(b);
 }
 
 /* --- in --- */
 
-static int write_region(struct db *d, const struct exchange *x, const struct said *s,
+static int write_region(struct db *d, const struct mailbox *b, const struct said *s,
                         struct err *err)
 {
     return DB_EXEC(d, err,
@@ -71,7 +71,7 @@ static int write_region(struct db *d, const struct exchange *x, const struct sai
                    "SET holder = $2, connected = $3, session_at = $4, seen_at = $5, "
                    "machines = CASE WHEN $6 < 0 THEN region.machines ELSE $6 END, "
                    "reachable = CASE WHEN $7 < 0 THEN region.reachable ELSE $7 END",
-                   db_text(s->region), db_text(x->holder), db_int(s->n[0]), db_int(s->n[1]),
+                   db_text(s->region), db_text(b->holder), db_int(s->n[0]), db_int(s->n[1]),
                    db_int(s->at_ms), db_int(s->n[2]), db_int(s->n[3]));
 }
 
@@ -96,14 +96,14 @@ static int write_counts(struct db *d, const struct said *s, struct err *err)
 
 static int write_said(struct db *d, void *arg, struct err *err)
 {
-    struct exchange *x = arg;
+    struct mailbox *b = arg;
     int r = 0;
 
-    LIST_EACH (&x->said, n) {
+    LIST_EACH (&b->said, n) {
         const struct said *s = CONTAINER_OF(n, struct said, node);
 
         if (s->kind == SAID_REGION)
-            r = write_region(d, x, s, err);
+            r = write_region(d, b, s, err);
         else if (s->kind == SAID_REPLICA)
             r = write_replica(d, s, err);
         else if (s->kind == SAID_COUNTS)
@@ -119,7 +119,7 @@ static int write_said(struct db *d, void *arg, struct err *err)
 
 /* --- out --- */
 
-static struct telling *tell(struct exchange *x, const char *region, enum msg_type type, void *msg,
+static struct telling *tell(struct mailbox *b, const char *region, enum msg_type type, void *msg,
                             int64_t seq)
 {
     struct telling *t = mem_alloc(sizeof(*t));
@@ -128,11 +128,11 @@ static struct telling *tell(struct exchange *x, const char *region, enum msg_typ
     t->type = type;
     t->msg = msg;
     t->seq = seq;
-    list_push(&x->told, &t->node);
+    list_push(&b->told, &t->node);
     return t;
 }
 
-static void tell_doc(struct exchange *x, const char *region, enum doc_kind kind, const void *data,
+static void tell_doc(struct mailbox *b, const char *region, enum doc_kind kind, const void *data,
                      size_t len, int64_t seq)
 {
     struct msg_doc *m = mem_alloc(sizeof(*m));
@@ -140,10 +140,10 @@ static void tell_doc(struct exchange *x, const char *region, enum doc_kind kind,
     m->kind = (uint8_t)kind;
     m->bytes.data = mem_dup(data, len);
     m->bytes.len = len;
-    tell(x, region, MSG_DOC, m, seq);
+    tell(b, region, MSG_DOC, m, seq);
 }
 
-static int tell_release(struct exchange *x, struct db *d, const char *region, const char *hash,
+static int tell_release(struct mailbox *b, struct db *d, const char *region, const char *hash,
                         struct err *err)
 {
     struct db_rows *rows = NULL;
@@ -156,13 +156,13 @@ static int tell_release(struct exchange *x, struct db *d, const char *region, co
     r = DB_ROWS(d, &rows, err, "SELECT doc FROM release WHERE hash = $1", db_text(hash));
     if (r == 0 && db_rows_count(rows) > 0) {
         doc = db_get_blob(rows, 0, 0, &len);
-        tell_doc(x, region, DOC_RELEASE, doc, len, 0);
+        tell_doc(b, region, DOC_RELEASE, doc, len, 0);
     }
     db_rows_free(rows);
     return r;
 }
 
-static int tell_goals(struct exchange *x, struct db *d, const struct listener *l, int64_t upto,
+static int tell_goals(struct mailbox *b, struct db *d, const struct listener *l, int64_t upto,
                       struct err *err)
 {
     struct db_rows *rows = NULL;
@@ -175,18 +175,18 @@ static int tell_goals(struct exchange *x, struct db *d, const struct listener *l
         size_t len = 0;
         const void *doc = db_get_blob(rows, i, 2, &len);
 
-        r = tell_release(x, d, l->region, db_get_text(rows, i, 0), err);
+        r = tell_release(b, d, l->region, db_get_text(rows, i, 0), err);
         if (r == 0 && strcmp(db_get_text(rows, i, 0), db_get_text(rows, i, 1)) != 0)
-            r = tell_release(x, d, l->region, db_get_text(rows, i, 1), err);
+            r = tell_release(b, d, l->region, db_get_text(rows, i, 1), err);
         if (r == 0)
-            tell_doc(x, l->region, DOC_GOAL, doc, len, db_get_int(rows, i, 3));
+            tell_doc(b, l->region, DOC_GOAL, doc, len, db_get_int(rows, i, 3));
     }
     db_rows_free(rows);
     return r;
 }
 
 /* A row that we cannot read is our own bug: it must not stop the others. */
-static void tell_relay(struct exchange *x, const char *region, const char *kind, const char *text,
+static void tell_relay(struct mailbox *b, const char *region, const char *kind, const char *text,
                        int64_t seq)
 {
     AUTO_JSON *body = NULL;
@@ -196,15 +196,15 @@ static void tell_relay(struct exchange *x, const char *region, const char *kind,
 
     if (json_parse(&body, text, strlen(text), &err) == 0 && strcmp(kind, "plan") == 0) {
         if (msg_from_plan(&plan, body, &err) == 0)
-            tell(x, region, MSG_PLAN, plan, seq);
+            tell(b, region, MSG_PLAN, plan, seq);
     } else if (body != NULL && msg_from_replicate(&replicate, body, &err) == 0) {
-        tell(x, region, MSG_REPLICATE, replicate, seq);
+        tell(b, region, MSG_REPLICATE, replicate, seq);
     }
     if (err.code != ERR_NONE)
         log_error("relay to region %s: %s", region, err.text);
 }
 
-static int tell_relays(struct exchange *x, struct db *d, const struct listener *l, int64_t upto,
+static int tell_relays(struct mailbox *b, struct db *d, const struct listener *l, int64_t upto,
                        struct err *err)
 {
     struct db_rows *rows = NULL;
@@ -214,13 +214,13 @@ static int tell_relays(struct exchange *x, struct db *d, const struct listener *
                     db_text(l->region), db_int(l->seq), db_int(upto));
 
     for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++)
-        tell_relay(x, l->region, db_get_text(rows, i, 0), db_get_text(rows, i, 1),
+        tell_relay(b, l->region, db_get_text(rows, i, 0), db_get_text(rows, i, 1),
                    db_get_int(rows, i, 2));
     db_rows_free(rows);
     return r;
 }
 
-static void tell_ask(struct exchange *x, const struct db_rows *rows, size_t i)
+static void tell_ask(struct mailbox *b, const struct db_rows *rows, size_t i)
 {
     AUTO_JSON *request = NULL;
     struct err err = ERR_INIT;
@@ -231,9 +231,9 @@ static void tell_ask(struct exchange *x, const struct db_rows *rows, size_t i)
 
     if (json_parse(&request, text, strlen(text), &err) == 0 && strcmp(kind, "fleet") == 0) {
         if (msg_from_fleet_ask(&fleet, request, &err) == 0)
-            t = tell(x, db_get_text(rows, i, 2), MSG_FLEET_ASK, fleet, 0);
+            t = tell(b, db_get_text(rows, i, 2), MSG_FLEET_ASK, fleet, 0);
     } else if (request != NULL && msg_from_quantile_ask(&quantile, request, &err) == 0) {
-        t = tell(x, db_get_text(rows, i, 2), MSG_QUANTILE_ASK, quantile, 0);
+        t = tell(b, db_get_text(rows, i, 2), MSG_QUANTILE_ASK, quantile, 0);
     }
     if (t == NULL) {
         log_error("question to region %s: %s", db_get_text(rows, i, 2), err.text);
@@ -244,7 +244,7 @@ static void tell_ask(struct exchange *x, const struct db_rows *rows, size_t i)
     t->ask_kind = mem_strdup(kind);
 }
 
-static int tell_asks(struct exchange *x, struct db *d, struct err *err)
+static int tell_asks(struct mailbox *b, struct db *d, struct err *err)
 {
     struct db_rows *rows = NULL;
     int r = DB_ROWS(d, &rows, err,
@@ -252,16 +252,16 @@ static int tell_asks(struct exchange *x, struct db *d, struct err *err)
                     "ORDER BY created_at LIMIT 10000");
 
     for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++)
-        for (size_t k = 0; k < x->nlisteners; k++)
-            if (strcmp(x->listeners[k].region, db_get_text(rows, i, 2)) == 0)
-                tell_ask(x, rows, i);
+        for (size_t k = 0; k < b->nlisteners; k++)
+            if (strcmp(b->listeners[k].region, db_get_text(rows, i, 2)) == 0)
+                tell_ask(b, rows, i);
     db_rows_free(rows);
     return r;
 }
 
 /* Only up to what the counter says now: rows that are committed between two of our queries might
  * else be taken for told. */
-static int tell_new(struct exchange *x, struct db *d, struct err *err)
+static int tell_new(struct mailbox *b, struct db *d, struct err *err)
 {
     struct db_rows *rows = NULL;
     int64_t now = 0;
@@ -270,31 +270,31 @@ static int tell_new(struct exchange *x, struct db *d, struct err *err)
     if (r == 0 && db_rows_count(rows) > 0)
         now = db_get_int(rows, 0, 0);
     db_rows_free(rows);
-    if (r == 0 && (now != x->relay_seen || x->anew)) {
-        for (size_t i = 0; r == 0 && i < x->nlisteners; i++) {
-            r = tell_relays(x, d, &x->listeners[i], now, err);
+    if (r == 0 && (now != b->relay_seen || b->anew)) {
+        for (size_t i = 0; r == 0 && i < b->nlisteners; i++) {
+            r = tell_relays(b, d, &b->listeners[i], now, err);
             if (r == 0)
-                r = tell_goals(x, d, &x->listeners[i], now, err);
+                r = tell_goals(b, d, &b->listeners[i], now, err);
         }
     }
     if (r == 0)
-        r = tell_asks(x, d, err);
+        r = tell_asks(b, d, err);
     if (r == 0)
-        x->relay_seen = now;
+        b->relay_seen = now;
     return r;
 }
 
-void exchange_run(struct exchange *x, struct db *d)
+void mailbox_run(struct mailbox *b, struct db *d)
 {
-    x->result = 0;
-    x->wrote = false;
-    if (!list_empty(&x->said)) {
-        x->result = db_transaction(d, write_said, x, &x->err);
-        x->wrote = x->result == 0;
+    b->result = 0;
+    b->wrote = false;
+    if (!list_empty(&b->said)) {
+        b->result = db_transaction(d, write_said, b, &b->err);
+        b->wrote = b->result == 0;
     }
-    if (x->wrote)
-        LIST_EACH (&x->said, n)
+    if (b->wrote)
+        LIST_EACH (&b->said, n)
             said_free(CONTAINER_OF(n, struct said, node));
-    if (x->result == 0 && x->nlisteners > 0)
-        x->result = tell_new(x, d, &x->err);
+    if (b->result == 0 && b->nlisteners > 0)
+        b->result = tell_new(b, d, &b->err);
 }
