@@ -133,6 +133,9 @@ static int call(struct client *c, const char *method, const char *path, const ch
                               .max_bytes = ANSWER_MAX_BYTES };
     int status, rv = http_call(&r, &status, out, err);
 
+    /* That --timeout has passed is something else. */
+    if (rv == -ERR_TIMEOUT)
+        return err_set(err, ERR_UNREACHABLE, "%s does not answer", c->url);
     if (rv < 0)
         return rv;
     return status >= 400 ? server_said_no(status, out, err) : 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/mem.h"
 
 struct global_texts {
@@ -30,14 +31,13 @@ int exit_of_err(const struct err *err)
     case ERR_BUILD:
         return EXIT_BUILD_FAILED;
     case ERR_UNREACHABLE:
+    case ERR_AGAIN:
     case ERR_DENIED:
-        return EXIT_UNREACHABLE;
     case ERR_TIMEOUT:
-        return EXIT_TIMED_OUT;
+        return EXIT_UNREACHABLE;
     case ERR_IO:
     case ERR_NO_SPACE:
     case ERR_CORRUPT:
-    case ERR_AGAIN:
     case ERR_FENCED:
     case ERR_CANCELLED:
     case ERR_INTERNAL:
@@ -131,34 +131,64 @@ static const struct flag *find_flag(const struct flag *flags, int count, const c
     return NULL;
 }
 
-static int usage_error(const struct verb *v, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-static int usage_error(const struct verb *v, const char *fmt, ...)
+static void print_error_json(const char *code, const char *text, int exit_code)
 {
+    json_t *o = json_pack("{s:i,s:{s:s,s:s},s:i}", "v", 1, "error", "code", code, "text", text,
+                          "exit", exit_code);
+
+    if (o == NULL)
+        return; /* the text is no UTF-8; stderr has it */
+    json_dumpf(o, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(o);
+}
+
+struct parse {
+    const struct verb *verb;
+    bool json; /* also of a command line that is wrong elsewhere */
+};
+
+static int usage_error(const struct parse *p, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+static int usage_error(const struct parse *p, const char *fmt, ...)
+{
+    AUTO_BUF text = BUF_INIT;
     va_list args;
 
-    fprintf(stderr, "engine: ");
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    buf_vprintf(&text, fmt, args);
     va_end(args);
-    fprintf(stderr, "\nusage: engine %s\n", v->usage);
+    fprintf(stderr, "engine: %s\nusage: engine %s\n", buf_str(&text), p->verb->usage);
+    if (p->json)
+        print_error_json(err_name(ERR_INVALID), buf_str(&text), EXIT_USAGE);
     return 1;
 }
 
+static bool wants_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "-o=json") == 0 ||
+            (strcmp(argv[i], "-o") == 0 && i + 1 < argc && strcmp(argv[i + 1], "json") == 0))
+            return true;
+    return false;
+}
+
 /* argv[*i] starts with a dash: takes the option and its value. */
-static int take_option(const struct verb *v, const struct flag *globals, int nglobals, int argc,
+static int take_option(const struct parse *p, const struct flag *globals, int nglobals, int argc,
                        char **argv, int *i)
 {
     const char *name = argv[*i] + (argv[*i][1] == '-' ? 2 : 1);
     const char *equals = strchr(name, '=');
     size_t len = equals == NULL ? strlen(name) : (size_t)(equals - name);
-    const struct flag *f = find_flag(v->flags, v->nflags, name, len);
+    const struct flag *f = find_flag(p->verb->flags, p->verb->nflags, name, len);
     const char *value = equals == NULL ? NULL : equals + 1;
 
     if (f == NULL)
         f = find_flag(globals, nglobals, name, len);
     if (f == NULL)
-        return usage_error(v, "there is no option '%s'", argv[*i]);
+        return usage_error(p, "there is no option '%s'", argv[*i]);
+    if (f->kind == FLAG_BOOL && value != NULL)
+        return usage_error(p, "--%s takes no value", f->name);
     if (f->kind == FLAG_BOOL) {
         *(bool *)f->dest = true;
         return 0;
@@ -166,7 +196,7 @@ static int take_option(const struct verb *v, const struct flag *globals, int ngl
     if (value == NULL && *i + 1 < argc)
         value = argv[++*i];
     if (value == NULL || !take_value(f, value))
-        return usage_error(v, "%s needs %s, not '%s'", argv[*i], f->value,
+        return usage_error(p, "%s needs %s, not '%s'", argv[*i], f->value,
                            value == NULL ? "" : value);
     return 0;
 }
@@ -194,7 +224,7 @@ static int resolve_progress(struct globals *g, const char *text)
     return -1;
 }
 
-static int resolve_globals(const struct verb *v, struct globals *g, const struct global_texts *t)
+static int resolve_globals(const struct parse *p, struct globals *g, const struct global_texts *t)
 {
     const char *no_color = getenv("NO_COLOR");
 
@@ -207,26 +237,27 @@ static int resolve_globals(const struct verb *v, struct globals *g, const struct
     if (t->output != NULL && strcmp(t->output, "json") == 0)
         g->json = true;
     else if (t->output != NULL && strcmp(t->output, "text") != 0)
-        return usage_error(v, "-o is text or json, not '%s'", t->output);
+        return usage_error(p, "-o is text or json, not '%s'", t->output);
     if (resolve_progress(g, t->progress) < 0)
-        return usage_error(v, "--progress is auto, tty, plain, json or quiet, not '%s'",
+        return usage_error(p, "--progress is auto, tty, plain, json or quiet, not '%s'",
                            t->progress == NULL ? getenv("ENGINE_PROGRESS") : t->progress);
     g->color = g->progress == PROGRESS_TTY && (no_color == NULL || *no_color == '\0');
     return 0;
 }
 
-static int check_operands(const struct verb *v, int count, char **argv)
+static int check_operands(const struct parse *p, int count, char **argv)
 {
-    if (count < v->min_operands)
-        return usage_error(v, "something is missing");
-    if (count > v->max_operands)
-        return usage_error(v, "what is '%s' for?", argv[v->max_operands]);
+    if (count < p->verb->min_operands)
+        return usage_error(p, "something is missing");
+    if (count > p->verb->max_operands)
+        return usage_error(p, "what is '%s' for?", argv[p->verb->max_operands]);
     return 0;
 }
 
 int flags_parse(const struct verb *v, struct globals *g, int argc, char **argv, int *ret_operands,
                 int *ret_exit)
 {
+    const struct parse p = { v, wants_json(argc, argv) };
     struct global_texts t = { 0 };
     const struct flag globals[] = {
         { "o", FLAG_TEXT, &t.output, "text|json", "what stdout is to be" },
@@ -245,7 +276,7 @@ int flags_parse(const struct verb *v, struct globals *g, int argc, char **argv, 
             break;
         if (argv[i][0] != '-' || argv[i][1] == '\0')
             argv[count++] = argv[i];
-        else if (take_option(v, globals, COUNT_OF(globals), argc, argv, &i) != 0)
+        else if (take_option(&p, globals, COUNT_OF(globals), argc, argv, &i) != 0)
             return 1;
     }
     for (i++; i < argc; i++)
@@ -256,7 +287,7 @@ int flags_parse(const struct verb *v, struct globals *g, int argc, char **argv, 
         return 1;
     }
     *ret_operands = count;
-    return resolve_globals(v, g, &t) != 0 || check_operands(v, count, argv) != 0;
+    return resolve_globals(&p, g, &t) != 0 || check_operands(&p, count, argv) != 0;
 }
 
 int fail(const struct globals *g, const struct err *err)
@@ -264,15 +295,7 @@ int fail(const struct globals *g, const struct err *err)
     int code = exit_of_err(err);
 
     fprintf(stderr, "engine: %s\n", err->text);
-    if (g->json) {
-        json_t *o = json_pack("{s:i,s:{s:s,s:s},s:i}", "v", 1, "error", "code", err_name(err->code),
-                              "text", err->text, "exit", code);
-
-        if (o != NULL) {
-            json_dumpf(o, stdout, JSON_COMPACT);
-            putchar('\n');
-            json_decref(o);
-        }
-    }
+    if (g->json)
+        print_error_json(err_name(err->code), err->text, code);
     return code;
 }

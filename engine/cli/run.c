@@ -182,7 +182,7 @@ static int poll_once(struct run *r, struct err *err)
         take_events(r, answer);
         return 0;
     }
-    if (rv != -ERR_UNREACHABLE && rv != -ERR_TIMEOUT && rv != -ERR_AGAIN)
+    if (rv != -ERR_UNREACHABLE && rv != -ERR_AGAIN)
         return rv;
     if (r->away_since_ms == 0)
         r->away_since_ms = monotonic_ms();
@@ -245,13 +245,12 @@ static int finish(struct run *r, int code, const struct err *err)
 
     if (code == EXIT_DETACHED || code == EXIT_TIMED_OUT) {
         say_how_to_go_on(r);
-        summary_print(&r->g, r->view);
-        return code;
+        return summary_print(&r->g, r->view, code);
     }
     if (code != EXIT_OK)
         return fail(&r->g, err);
     progress_view(r->progress, r->view, monotonic_ms());
-    code = summary_print(&r->g, r->view);
+    code = summary_print(&r->g, r->view, code);
     if (r->fleet != NULL)
         unlink(path);
     if (r->fleet != NULL && r->keep)
@@ -278,8 +277,7 @@ static int deploy(struct run *r, struct err *err)
         return fail(&r->g, err);
     }
     if (r->detach && r->fleet == NULL) {
-        (void)summary_print(&r->g, r->view);
-        return EXIT_OK;
+        return summary_print(&r->g, r->view, EXIT_OK);
     }
     return finish(r, follow(r, err), err);
 }

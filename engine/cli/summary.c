@@ -113,13 +113,15 @@ static void print_text(const json_t *view)
         printf("  you can: %s\n", frame_what_to_do(state));
 }
 
-int summary_print(const struct globals *g, const json_t *view)
+int summary_print(const struct globals *g, const json_t *view, int live)
 {
-    const json_t *exit_code = json_object_get(view, "exit");
+    const json_t *ended = json_object_get(view, "exit");
+    int code = json_is_integer(ended) ? (int)json_integer_value(ended) : live;
 
     if (g->json) {
         json_t *o = summary_json(view);
 
+        json_object_set_new(o, "exit", json_integer(code));
         json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
         putchar('\n');
         json_decref(o);
@@ -127,5 +129,5 @@ int summary_print(const struct globals *g, const json_t *view)
         print_text(view);
     }
     fflush(stdout);
-    return json_is_integer(exit_code) ? (int)json_integer_value(exit_code) : EXIT_TIMED_OUT;
+    return code;
 }

@@ -8,10 +8,11 @@
 /* {"v":1,"deployment","service","commit","state","reason","nothing_to_do","machines":{"total","healthy","failed",
  *  "drift"},"regions":[{"name","replicated","machines"}…],"artifacts":[{"variant","digest","bytes"}…],
  *  "bytes":{"origin","seed","peer","saved_by_delta"},
- *  "seconds":{"build","replicate","stage","rollout","total"},"failures":[…],"exit"}. Gives. */
+ *  "seconds":{"build","replicate","stage","rollout","total"},"failures":[…],"exit"}. Gives. While the
+ *  deployment lives, exit is null. */
 json_t *summary_json(const json_t *view);
 
-/* Prints it as the globals want it; returns the exit code of the deployment (EXIT_TIMED_OUT while it lives). */
-int summary_print(const struct globals *g, const json_t *view);
+/* Prints it as the globals want it; returns the exit code: the deployment's, or `live` while it lives. */
+int summary_print(const struct globals *g, const json_t *view, int live);
 
 #endif

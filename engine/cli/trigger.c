@@ -74,6 +74,10 @@ static int ask_policy(json_t **ret, const struct bundle *b, struct err *err)
         return rv;
     rv = policy_data(h, b, ret, err);
     policy_host_free(h);
+    if (rv == -ERR_TIMEOUT) { /* the policy's fault as any other */
+        err->code = ERR_POLICY;
+        rv = -ERR_POLICY;
+    }
     return rv;
 }
 

@@ -119,11 +119,11 @@ static int status_of(enum err_code code)
     case ERR_EXISTS:
         return MHD_HTTP_CONFLICT;
     case ERR_POLICY:
-    case ERR_TIMEOUT: /* of a policy: nothing else here has a time limit of its own */
         return MHD_HTTP_UNPROCESSABLE_CONTENT;
     case ERR_DENIED:
         return MHD_HTTP_FORBIDDEN;
     case ERR_UNREACHABLE:
+    case ERR_TIMEOUT: /* of the database */
     case ERR_AGAIN:
     case ERR_NO_SPACE:
         return MHD_HTTP_SERVICE_UNAVAILABLE;

@@ -295,6 +295,23 @@ static int command_result(struct call *c, struct buf *result, struct err *err)
     return r;
 }
 
+/* Nobody took the command up: the deployment has ended meanwhile, or nobody conducts. */
+static int not_obeyed(struct call *c, const char *id, struct err *err)
+{
+    struct record *rec = NULL;
+    int r = record_load(c->db, id, &rec, err);
+
+    if (r == 0 && deploy_state_is_final(rec->deploy->state))
+        r = err_set(err, ERR_CONFLICT, "cannot %s %s: it has ended meanwhile, as %s", c->args[1],
+                    id, deploy_state_name(rec->deploy->state));
+    else if (r == 0)
+        r = err_set(err, ERR_AGAIN,
+                    "%s is written down, but no control plane has obeyed it yet: see engine status",
+                    c->args[1]);
+    record_free(rec);
+    return r;
+}
+
 int route_act(struct call *c, struct err *err)
 {
     AUTO_BUF id = BUF_INIT;
@@ -311,7 +328,9 @@ int route_act(struct call *c, struct err *err)
         c->wait = true;
         return 0;
     }
-    if (result.len > 0 && strcmp(buf_str(&result), "done") != 0)
+    if (result.len == 0)
+        return not_obeyed(c, buf_str(&id), err);
+    if (strcmp(buf_str(&result), "done") != 0)
         return err_set(err, ERR_CONFLICT, "%s", buf_str(&result));
-    return answer_view(c, result.len > 0 ? MHD_HTTP_OK : MHD_HTTP_ACCEPTED, buf_str(&id), err);
+    return answer_view(c, MHD_HTTP_OK, buf_str(&id), err);
 }

@@ -106,6 +106,15 @@ static json_t *params_copy(const struct request *q)
     return json_is_object(q->params) ? json_deep_copy(q->params) : json_object();
 }
 
+/* A policy that runs too long is as wrong as one that does not parse. */
+static int blame_policy(int r, struct err *err)
+{
+    if (r != -(int)ERR_TIMEOUT)
+        return r;
+    err->code = ERR_POLICY;
+    return -(int)ERR_POLICY;
+}
+
 /* The job's spec: what the policy wants built (engine/build/recipe.h). */
 static int ask_build(const struct trigger *t, struct request *q, struct err *err)
 {
@@ -122,7 +131,7 @@ static int ask_build(const struct trigger *t, struct request *q, struct err *err
         return r;
     input = json_pack("{s:s,s:s,s:s,s:o}", "service", service, "commit", q->commit, "ref", q->ref,
                       "params", params_copy(q));
-    r = policy_call(t->host, q->bundle, POLICY_BUILD, input, &q->build, err);
+    r = blame_policy(policy_call(t->host, q->bundle, POLICY_BUILD, input, &q->build, err), err);
     if (r < 0)
         return r;
     q->spec = json_pack("{s:i,s:s,s:s,s:s,s:O,s:O,s:O,s:I}", "v", 1, "service", service, "repo",
@@ -180,7 +189,7 @@ static int check_waves(const struct trigger *t, struct request *q, struct err *e
         return r;
     input = known_fleet(q, rows);
     db_rows_free(rows);
-    r = policy_call(t->host, q->bundle, POLICY_WAVES, input, &waves, err);
+    r = blame_policy(policy_call(t->host, q->bundle, POLICY_WAVES, input, &waves, err), err);
     if (r == 0)
         r = plan_from_waves(&plan, waves, text, err);
     plan_free(plan);
@@ -312,7 +321,7 @@ int trigger_deployment(const struct trigger *t, const json_t *body, const char *
     int r = parse_fields(&q, body, actor, err);
 
     if (r == 0)
-        r = policy_data(t->host, q.bundle, &q.data, err);
+        r = blame_policy(policy_data(t->host, q.bundle, &q.data, err), err);
     if (r == 0)
         r = ask_build(t, &q, err);
     if (r == 0) {
