@@ -55,7 +55,7 @@ unit_bin := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit_src))
 tool_bin := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(tool_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 
-.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart FORCE
+.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -89,6 +89,10 @@ install: all
 ## make bench-quickstart   trigger to the last local machine healthy, less the build
 bench-quickstart: all
 	@tests/bench/quickstart
+
+## make bench-delta   the bytes of a new version, beside other programs (ARGS="esbuild turbo")
+bench-delta: all
+	@tests/bench/delta $(ARGS)
 
 ## make clean    remove what was built
 clean:

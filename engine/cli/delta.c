@@ -18,10 +18,21 @@ enum { PHASES = 4 };
 struct meter {
     const char *names[PHASES];
     int64_t begun_ms[PHASES + 1];
+    int64_t cpu_ms[PHASES + 1]; /* of the process, of all its threads */
     int phases;
     bool shows;
     int percent;
 };
+
+static int64_t cpu_ms(void)
+{
+    struct rusage u;
+
+    if (getrusage(RUSAGE_SELF, &u) < 0)
+        return 0;
+    return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000 +
+           (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1000;
+}
 
 static int step(void *ctx, const char *what, uint64_t done, uint64_t total)
 {
@@ -30,6 +41,7 @@ static int step(void *ctx, const char *what, uint64_t done, uint64_t total)
 
     if ((m->phases == 0 || strcmp(m->names[m->phases - 1], what) != 0) && m->phases < PHASES) {
         m->names[m->phases] = what;
+        m->cpu_ms[m->phases] = cpu_ms();
         m->begun_ms[m->phases++] = monotonic_ms();
         m->percent = -1;
     }
@@ -44,6 +56,7 @@ static int step(void *ctx, const char *what, uint64_t done, uint64_t total)
 static void stop(struct meter *m)
 {
     m->begun_ms[m->phases] = monotonic_ms();
+    m->cpu_ms[m->phases] = cpu_ms();
     if (m->shows)
         fprintf(stderr, "\r\033[K");
 }
@@ -142,10 +155,14 @@ static void print_seconds(const struct meter *m)
 
 static void add_costs(json_t *o, const struct meter *m)
 {
-    json_t *seconds = json_object();
+    json_t *seconds = json_object(), *cpu = json_object();
 
-    for (int i = 0; i < m->phases; i++)
+    for (int i = 0; i < m->phases; i++) {
         json_object_set_new(seconds, m->names[i], json_real(seconds_of(m, m->names[i])));
+        json_object_set_new(cpu, m->names[i],
+                            json_real((double)(m->cpu_ms[i + 1] - m->cpu_ms[i]) / 1000));
+    }
+    json_object_set_new(o, "cpu_seconds", cpu);
     json_object_set_new(o, "seconds", seconds);
     json_object_set_new(o, "peak_bytes", json_integer(peak_bytes()));
 }
