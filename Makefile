@@ -131,6 +131,10 @@ $(OUT)/libshared.a: $(shared_obj) $(OUT)/lists/shared_obj
 $(OUT)/libagent.a: $(agent_obj) $(OUT)/lists/agent_obj
 	@rm -f $@ && ar rcs $@ $(agent_obj)
 
+# Fuzz targets take of it what they name.
+$(OUT)/libtest.a: $(test_lib_obj)
+	@rm -f $@ && ar rcs $@ $^
+
 test_libs := $(test_lib_obj) $(OUT)/libagent.a $(OUT)/libslipway.a
 
 $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(test_libs)
@@ -146,7 +150,8 @@ $(OUT)/tools/%: $(OUT)/obj/tests/tools/%.o $(test_libs)
 # A fuzz target is a file with LLVMFuzzerTestOneInput(). tests/fuzz/replay.c runs it over its corpus;
 # with FUZZ=1 libFuzzer has the main().
 replay_obj := $(if $(filter 1,$(FUZZ)),,$(OUT)/obj/tests/fuzz/replay.o)
-$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(replay_obj) $(OUT)/libagent.a $(OUT)/libslipway.a
+$(OUT)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(replay_obj) $(OUT)/libtest.a $(OUT)/libagent.a \
+  $(OUT)/libslipway.a
 	@mkdir -p $(@D)
 	$(say) link $@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)

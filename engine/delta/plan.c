@@ -187,7 +187,7 @@ static size_t plan_shared(struct plan *p, size_t i)
         source = same_content(p, e);
         if (source == NONE)
             source = same_name(p, e);
-        if (source != NONE && p->base->entries[source].size < 8 * PLAN_SMALL)
+        if (source != NONE && p->base->entries[source].size < 32 * PLAN_SMALL)
             add_source(p, g, source);
     }
     return end;

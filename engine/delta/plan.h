@@ -12,7 +12,7 @@
 #include "delta/delta.h"
 
 enum {
-    PLAN_SMALL = 256 << 10,     /* files below may share a group */
+    PLAN_SMALL = 64 << 10,      /* files below may share a group */
     PLAN_SHARED_MAX = 4 << 20,  /* target bytes of a shared group */
     PLAN_PART_BYTES = 64 << 20, /* a larger file is cut in groups of this ... */
     PLAN_WHOLE_MAX = 512 << 20, /* ... unless whole() asks for one, and it is no larger */
