@@ -223,26 +223,12 @@ static int code_word(struct coder *c, const unsigned char *base, unsigned char *
     return r;
 }
 
-/* What a relative field counts from, in the target. */
-static uint64_t base_of(const struct translator *t, const struct site *f, uint64_t offset)
-{
-    uint64_t address = 0;
-
-    if (f->width == 8)
-        return 0;
-    if (f->kind == SITE_FRAME_TABLE)
-        offset = t->target->eh_hdr.from;
-    if (!elf_address(t->target, offset, &address))
-        return 0;
-    return address + f->tail;
-}
-
 static int code_address(struct coder *c, const struct piece *p, const struct site *f,
                         struct err *err)
 {
     const unsigned char *base = p->base + f->at;
     unsigned char *target = p->target + f->at;
-    uint64_t old = 0, more, predicted;
+    uint64_t old = 0, more, predicted, meant, found;
     struct learnt *l;
     int r;
 
@@ -251,9 +237,11 @@ static int code_address(struct coder *c, const struct piece *p, const struct sit
     l = &c->learnt[(old * 0x9e3779b97f4a7c15u) >> (64 - TABLE_BITS)];
     if (l->address != old)
         *l = (struct learnt){ old, 0 };
-    predicted = translate(p->t, old) + l->more - base_of(p->t, f, p->target_offset + f->at);
+    meant = translate(p->t, old) + l->more;
+    predicted = site_value(p->t->target, f, base, p->target_offset + f->at, meant);
     r = code_value(c, &c->addresses, target, f->width, predicted, &more, err);
-    l->more += more;
+    if (more != 0 && site_target(p->t->target, f, target, p->target_offset + f->at, &found))
+        l->more += found - meant;
     return r;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "delta/arm64.h"
 #include "delta/x86.h"
 
 enum { RECORD = 24, FRAMES_MAX = 8 << 20, CHUNK = 1 << 20 };
@@ -109,28 +110,91 @@ static void add(struct scan *s, uint64_t at, enum site_kind kind, unsigned width
         (struct site){ (uint32_t)(at - s->begin), (uint8_t)kind, (uint8_t)width, (uint8_t)tail };
 }
 
-bool site_target(const struct elf *e, const struct site *field, const unsigned char *data,
+static enum arm64_form form_of(const struct site *site)
+{
+    return site->kind == SITE_BRANCH ? ARM64_BRANCH
+           : site->kind == SITE_PAGE ? ARM64_PAGE
+           : site->kind == SITE_PAIR ? ARM64_PAIR
+                                     : ARM64_NONE;
+}
+
+static bool is_absolute(const struct site *site)
+{
+    return site->kind == SITE_POINTER || site->kind == SITE_PLACE || site->kind == SITE_ADDEND;
+}
+
+/* What a relative site counts from. */
+static bool base_of(const struct elf *e, const struct site *site, uint64_t offset, uint64_t *ret)
+{
+    if (site->kind == SITE_FRAME_TABLE)
+        offset = e->eh_hdr.from;
+    if (!elf_address(e, offset, ret))
+        return false;
+    *ret += site->tail;
+    return true;
+}
+
+bool site_target(const struct elf *e, const struct site *site, const unsigned char *data,
                  uint64_t offset, uint64_t *ret)
 {
+    enum arm64_form form = form_of(site);
     uint64_t base = 0, where;
     size_t load;
 
-    if (field->width == 8) {
-        *ret = u64(data);
-        return elf_offset(e, *ret, &where, &load);
-    }
-    if (field->kind == SITE_FRAME_TABLE)
-        offset = e->eh_hdr.from;
-    if (!elf_address(e, offset, &base))
+    if (!is_absolute(site) && !base_of(e, site, offset, &base))
         return false;
-    *ret = base + field->tail + (uint64_t)(int64_t)(int32_t)u32(data);
+    if (form != ARM64_NONE)
+        *ret = arm64_target(form, data, base);
+    else if (is_absolute(site))
+        *ret = u64(data);
+    else
+        *ret = base + (uint64_t)(int64_t)(int32_t)u32(data);
     return elf_offset(e, *ret, &where, &load);
+}
+
+uint64_t site_value(const struct elf *e, const struct site *site, const unsigned char *data,
+                    uint64_t offset, uint64_t target)
+{
+    enum arm64_form form = form_of(site);
+    uint64_t base = 0;
+
+    if (is_absolute(site))
+        return target;
+    if (!base_of(e, site, offset, &base))
+        base = 0;
+    return form == ARM64_NONE ? target - base : arm64_insn(form, data, base, target);
+}
+
+uint64_t site_image(const struct site *site, const unsigned char *data, uint64_t target)
+{
+    enum arm64_form form = form_of(site);
+
+    return form == ARM64_NONE ? target : arm64_insn(form, data, 0, target);
+}
+
+static void scan_arm64(struct scan *s, uint64_t from, uint64_t to)
+{
+    static const enum site_kind kinds[] = { SITE_NONE, SITE_BRANCH, SITE_PAGE, SITE_PAIR };
+
+    for (uint64_t at = (from + 3) & ~(uint64_t)3; at + 4 <= to; at += 4) {
+        const unsigned char *code = s->data + (at - s->from);
+        enum arm64_form form = arm64_form(code, (size_t)(to - at));
+        struct site site = { 0, (uint8_t)kinds[form], form == ARM64_PAIR ? 8 : 4, 0 };
+        uint64_t target;
+
+        if (form == ARM64_NONE || !site_target(&s->f->elf, &site, code, at, &target))
+            continue;
+        add(s, at, kinds[form], site.width, 0);
+        at += form == ARM64_PAIR ? 4 : 0;
+    }
 }
 
 static void scan_code(struct scan *s, uint64_t from, uint64_t to)
 {
     const struct elf *e = &s->f->elf;
 
+    if (e->machine == ELF_AARCH64)
+        scan_arm64(s, from, to);
     if (e->machine != ELF_X86_64)
         return;
     while (from < to) {
@@ -283,15 +347,15 @@ void sites_blank(const struct sites *f, unsigned char *data, uint64_t offset, si
     for (size_t i = 0; i < list.count; i++) {
         const struct site *site = &list.items[i];
         unsigned char *b = data + lead + site->at;
-        uint64_t value = site->width == 8 ? u64(b) : 0;
+        uint64_t value;
 
-        memset(b, 0, site->width);
         if (site->kind == SITE_PLACE) {
-            uint64_t step = value - before;
-
-            before = value;
-            memcpy(b, &step, 8);
+            value = u64(b) - before;
+            before = u64(b);
+        } else {
+            value = site_image(site, b, 0);
         }
+        memcpy(b, &value, site->width);
     }
     free(list.items);
 }

@@ -18,8 +18,11 @@
 
 enum site_kind {
     SITE_NONE = 0,
-    SITE_CODE,        /* 4 bytes in code, relative to field + tail */
-    SITE_FRAME,       /* 4 bytes in .eh_frame, relative to the field itself */
+    SITE_CODE,        /* x86-64: 4 bytes, relative to site + tail */
+    SITE_BRANCH,      /* aarch64: as in arm64.h; 4 bytes, */
+    SITE_PAGE,        /* 4 bytes, */
+    SITE_PAIR,        /* 8 bytes */
+    SITE_FRAME,       /* 4 bytes in .eh_frame, relative to the site itself */
     SITE_FRAME_TABLE, /* 4 bytes in .eh_frame_hdr, relative to its start */
     SITE_POINTER,     /* 8 bytes, an address (only where the file is linked to a fixed one) */
     SITE_PLACE,       /* 8 bytes: r_offset of a relocation record */
@@ -54,10 +57,15 @@ const struct elf *sites_elf(const struct sites *f);
 void sites_scan(const struct sites *f, const unsigned char *data, uint64_t offset, size_t lead,
                 size_t len, bool words, struct site_list *out);
 
-/* The value of a field: for relative ones the address that is meant; false if it is outside of what
- * is loaded. `offset`: the field's in the file. */
-bool site_target(const struct elf *e, const struct site *field, const unsigned char *data,
+/* The address that a site means; false if it is outside of what is loaded. data: the site's bytes;
+ * offset: where they are in the file e. */
+bool site_target(const struct elf *e, const struct site *site, const unsigned char *data,
                  uint64_t offset, uint64_t *ret);
+/* The bytes (little-endian) of a site like this one that means target, at `offset` of e. */
+uint64_t site_value(const struct elf *e, const struct site *site, const unsigned char *data,
+                    uint64_t offset, uint64_t target);
+/* The same, but independent of where it is: two sites that mean the same are equal. */
+uint64_t site_image(const struct site *site, const unsigned char *data, uint64_t target);
 
 /* Blanks the fields of a stretch, so that what only moved compares equal. Records of relocations
  * keep the distance from the record before. data: as for a scan; the lead is left alone. */

@@ -38,7 +38,7 @@ void sites_resolve(const struct sites *f, const struct translator *t, unsigned c
         } else if (site->kind == SITE_FRAME_TABLE && (place - e->eh_hdr.from) % 8 != 4) {
             value = 0; /* where the frame lies follows from whose frame it is */
         } else if (site_target(e, site, b, place, &target)) {
-            value = t == NULL ? target : translate(t, target);
+            value = site_image(site, b, t == NULL ? target : translate(t, target));
         }
         memcpy(b, &value, site->width);
     }
