@@ -43,14 +43,20 @@ struct encoder {
     struct delta_stats *stats;
 };
 
-static void worker_init(struct worker *w, int level)
+/* Streams are a few per cent of what they tell: they may cost more. */
+static int stream_level(int level)
+{
+    static const int levels[] = { 0, 1, 3, 6, 8, 10, 12, 14, 16, 18 };
+
+    return level <= 9 ? levels[level] : 19;
+}
+
+static void worker_init(struct worker *w)
 {
     w->coder = coder_new();
     group_scratch_init(&w->scratch);
     w->zstd = ZSTD_createCCtx();
-    if (w->zstd == NULL ||
-        ZSTD_isError(ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_compressionLevel, level)) ||
-        ZSTD_isError(ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_windowLog, 22)))
+    if (w->zstd == NULL || ZSTD_isError(ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_windowLog, 22)))
         abort();
     w->target = mem_alloc(SEGMENT_BYTES);
 }
@@ -67,13 +73,15 @@ static void worker_release(struct worker *w)
 }
 
 /* Replaces out's bytes by a frame of data. */
-static int zip(ZSTD_CCtx *zstd, const void *data, size_t len, struct buf *out, struct err *err)
+static int zip(ZSTD_CCtx *zstd, int level, const void *data, size_t len, struct buf *out,
+               struct err *err)
 {
-    size_t size;
+    size_t size = ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, level);
 
     buf_reset(out);
     buf_reserve(out, ZSTD_compressBound(len));
-    size = ZSTD_compress2(zstd, out->data, ZSTD_compressBound(len), data, len);
+    if (!ZSTD_isError(size))
+        size = ZSTD_compress2(zstd, out->data, ZSTD_compressBound(len), data, len);
     if (ZSTD_isError(size))
         return err_set(err, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(size));
     out->len = size;
@@ -249,7 +257,7 @@ static int code_groups(struct encoder *e, struct worker *w, size_t i, struct err
     return r;
 }
 
-static int zip_streams(struct worker *w, struct job *j, struct err *err)
+static int zip_streams(struct worker *w, int level, struct job *j, struct err *err)
 {
     AUTO_BUF bodies = BUF_INIT;
 
@@ -259,7 +267,7 @@ static int zip_streams(struct worker *w, struct job *j, struct err *err)
         bool zipped = false;
 
         if (s->len >= SMALL_STREAM) {
-            if (zip(w->zstd, s->data, s->len, &w->zipped, err) < 0)
+            if (zip(w->zstd, level, s->data, s->len, &w->zipped, err) < 0)
                 return -(int)ERR_INTERNAL;
             zipped = w->zipped.len < s->len;
         }
@@ -275,7 +283,7 @@ static int zip_streams(struct worker *w, struct job *j, struct err *err)
 }
 
 /* A frame of its own, or stored, if that is smaller. Not tried where the delta is small. */
-static int try_full(struct worker *w, struct job *j, size_t len, struct err *err)
+static int try_full(struct worker *w, int level, struct job *j, size_t len, struct err *err)
 {
     size_t total = 0;
 
@@ -283,7 +291,7 @@ static int try_full(struct worker *w, struct job *j, size_t len, struct err *err
         total += w->streams[k].len;
     if (j->payload.len < len / FULL_FROM && total <= DELTA_STREAMS_MAX)
         return 0;
-    if (zip(w->zstd, w->target, len, &w->zipped, err) < 0)
+    if (zip(w->zstd, level, w->target, len, &w->zipped, err) < 0)
         return -(int)ERR_INTERNAL;
     if (w->zipped.len < j->payload.len || total > DELTA_STREAMS_MAX) {
         buf_reset(&j->payload);
@@ -314,9 +322,9 @@ static void segment_job(void *arg, size_t n, unsigned worker)
     if (j->status == 0)
         j->status = code_groups(e, w, i, &j->err);
     if (j->status == 0)
-        j->status = zip_streams(w, j, &j->err);
+        j->status = zip_streams(w, stream_level(e->o->level), j, &j->err);
     if (j->status == 0)
-        j->status = try_full(w, j, manifest_segment_bytes(e->o->target, i), &j->err);
+        j->status = try_full(w, e->o->level, j, manifest_segment_bytes(e->o->target, i), &j->err);
 }
 
 static int emit_covers(struct encoder *e, struct delta_group *g, const struct group *open,
@@ -333,7 +341,7 @@ static int emit_covers(struct encoder *e, struct delta_group *g, const struct gr
     if (g->ncovers == 0)
         return 0;
     delta_covers_encode(&raw, open->covers, open->ncovers);
-    r = zip(e->workers[0].zstd, raw.data, raw.len, &frame, err);
+    r = zip(e->workers[0].zstd, stream_level(e->o->level), raw.data, raw.len, &frame, err);
     if (r < 0)
         return r;
     g->covers_raw = (uint32_t)raw.len;
@@ -394,7 +402,7 @@ static int run(struct encoder *e, struct err *err)
 
     e->workers = mem_calloc(delta_workers(e->o->pool), sizeof(*e->workers));
     for (unsigned i = 0; i < delta_workers(e->o->pool); i++)
-        worker_init(&e->workers[i], e->o->level);
+        worker_init(&e->workers[i]);
     e->jobs = mem_calloc(most, sizeof(*e->jobs));
     e->open = mem_calloc(n, sizeof(struct group *));
     e->layouts = mem_calloc(n, sizeof(struct sites *));
