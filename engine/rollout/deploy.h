@@ -36,7 +36,7 @@ enum {
     DEPLOY_SILENT_MS = 45000,      /* a wave without a reachable machine is held after so long */
     DEPLOY_FLEET_MS = 2000,        /* the fleet is asked again while the gate waits */
     DEPLOY_PLAN_ASK_MS = 10000,    /* a region that does not answer is left out of the plan */
-    DEPLOY_BROKEN_PERCENT = 10,    /* machines bad at a time (plan_first_wave_limit for few) */
+    DEPLOY_BACK_MS = 3000,         /* for machines that never moved to say so, at the end */
     DEPLOY_GOAL_DAYS = 30,         /* until a goal expires */
     DEPLOY_ARTIFACTS_MAX = 64,
     DEPLOY_FAILURES_SHOWN = 20,
@@ -145,6 +145,7 @@ struct deploy {
 
     /* a rollback */
     int64_t rollback_ms;
+    int64_t back_ms; /* since when all moved machines are back */
     bool rollback_by_person;
     char *cause;      /* why it goes back */
     json_t *failures; /* of machines, as they stood when it gave up */

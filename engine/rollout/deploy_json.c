@@ -75,6 +75,7 @@ static const struct field deploy_fields[] = {
     FIELD(deploy, memo, JSON),
     FIELD(deploy, ask_count, INT),
     FIELD(deploy, rollback_ms, INT),
+    FIELD(deploy, back_ms, INT),
     FIELD(deploy, rollback_by_person, BOOL),
     FIELD(deploy, cause, TEXT),
     FIELD(deploy, failures, JSON),

@@ -342,6 +342,22 @@ static struct back count_back(const struct step *s)
     return b;
 }
 
+/* Those that never moved report under the new goal too, a moment later: worth a short wait, so that
+ * the closing counts are whole. */
+static bool rest_has_reported(struct step *s)
+{
+    struct wave_counts fleet = deploy_fleet_counts(s->d, s->in);
+    struct deploy *d = s->d;
+
+    if (d->back_ms == 0)
+        d->back_ms = s->in->now_ms;
+    if (fleet.previous >= fleet.reachable || s->in->now_ms >= d->back_ms + DEPLOY_BACK_MS)
+        return true;
+    act_waiting(s, "%llu of %llu machines to report", N(fleet.previous), N(fleet.reachable));
+    act_wake(s, d->back_ms + DEPLOY_BACK_MS);
+    return false;
+}
+
 static int64_t rollback_deadline(const struct deploy *d)
 {
     return d->rollback_ms + deploy_deadline_ms(d);
@@ -368,6 +384,8 @@ void step_rolling_back(struct step *s)
         act_waiting(s, "%llu of %llu machines are back", N(b.have), N(b.want));
         return;
     }
+    if (d->rollback_to[0] != '\0' && !rest_has_reported(s))
+        return;
     if (d->rollback_to[0] == '\0')
         finish(s, DEPLOY_FAILED,
                "%s; it was the first deployment, so the moved machines stopped it", d->cause);

@@ -233,6 +233,7 @@ static void town_count(struct town *t, struct town_region *r)
         c->bad += t->stage_fails || (new &&settled && t->is_bad(t, m));
         c->healthy += !m->away && new &&settled && !t->is_bad(t, m);
         c->unknown += new && !settled;
+        c->previous += !m->away && settled && strcmp(m->runs, RELEASE_OLD) == 0;
         c->rolled_back +=
             m->moved && (m->stopped || (strcmp(m->runs, RELEASE_OLD) == 0 && settled));
     }
