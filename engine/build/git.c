@@ -55,6 +55,8 @@ static int ask(const struct repo *repo, const char *dir, char *const *args, stru
 
 static int no_commit(const char *repo, const char *ref, struct err *err)
 {
+    if (strcmp(ref, "HEAD") == 0)
+        return err_set(err, ERR_NOT_FOUND, "nothing is committed in %s: git commit first", repo);
     return err_set(err, ERR_NOT_FOUND, "no commit '%s' in %s", ref, repo);
 }
 

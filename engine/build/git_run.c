@@ -3,12 +3,13 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "build/program.h"
 #include "io/files.h"
 
-enum { OUTPUT_MAX = 4 << 20, GRACE_MS = 5000 };
+enum { OUTPUT_MAX = 4 << 20, GRACE_MS = 5000, POINTER_MAX_BYTES = 4096, BORROWS_MAX = 5 };
 
 #define FETCH_MAX_BYTES (64ULL << 30) /* of one file */
 
@@ -72,6 +73,68 @@ void repo_release(struct repo *r)
     r->where = NULL;
 }
 
+/* Adds a directory that a file of the repository names, if it is there and the owner's. */
+static void add_dir(const char *path, uid_t owner, struct argv *out)
+{
+    AUTO_BUF real = BUF_INIT;
+    struct stat st;
+
+    if (path_real(&real, path, NULL) == 0 && stat(real.data, &st) == 0 && S_ISDIR(st.st_mode) &&
+        st.st_uid == owner)
+        argv_add(out, real.data);
+}
+
+/* The first line of dir/name without its prefix, as a path; NULL if there is none. */
+static char *read_path(const char *dir, const char *name, const char *prefix)
+{
+    AUTO_FREE char *file = mem_printf("%s/%s", dir, name);
+    AUTO_BUF text = BUF_INIT;
+
+    if (file_read(&text, file, POINTER_MAX_BYTES, NULL) < 0 ||
+        strncmp(buf_str(&text), prefix, strlen(prefix)) != 0)
+        return NULL;
+    buf_consume(&text, strlen(prefix));
+    text.data[strcspn(text.data, "\n")] = '\0';
+    return text.data[0] == '/' ? mem_strdup(text.data) : mem_printf("%s/%s", dir, text.data);
+}
+
+/* Of a worktree .git is a file that names its own directory, which names the common one. */
+static char *common_dir(const struct repo *r)
+{
+    AUTO_FREE char *own = read_path(r->where, ".git", "gitdir: ");
+    AUTO_FREE char *dot_git = mem_printf("%s/.git", r->where);
+    char *common;
+
+    if (own == NULL)
+        return mem_strdup(path_is_dir(dot_git) ? dot_git : r->where);
+    common = read_path(own, "commondir", "");
+    return common == NULL ? mem_strdup(own) : common;
+}
+
+void repo_add_dirs(const struct repo *r, struct argv *out)
+{
+    AUTO_FREE char *common = NULL;
+    AUTO_FREE char *alternate = NULL;
+    AUTO_FREE char *objects = NULL;
+    struct stat st;
+
+    if (r->kind != REPO_LOCAL || stat(r->where, &st) < 0)
+        return;
+    argv_add(out, r->where);
+    common = common_dir(r);
+    add_dir(common, st.st_uid, out);
+    objects = mem_printf("%s/objects", common);
+    for (int i = 0; i < BORROWS_MAX; i++) {
+        alternate = read_path(objects, "info/alternates", "");
+        if (alternate == NULL)
+            return;
+        add_dir(alternate, st.st_uid, out);
+        free(objects);
+        objects = alternate;
+        alternate = NULL;
+    }
+}
+
 int git_write_config(const char *path, const struct repo *r, struct err *err)
 {
     AUTO_BUF where = BUF_INIT;
@@ -106,6 +169,8 @@ static void make_env(struct argv *env, const struct git_run *g)
     argv_add(env, "GIT_SSH_COMMAND=ssh -oBatchMode=yes");
     argv_add(env, "GIT_NO_REPLACE_OBJECTS=1");
     argv_add(env, "GIT_OPTIONAL_LOCKS=0");
+    /* A partial clone would run the command that its configuration names to fetch what it lacks. */
+    argv_add(env, "GIT_NO_LAZY_FETCH=1");
     argv_addf(env, "GIT_ALLOW_PROTOCOL=%s", g->repo->kind == REPO_LOCAL ? "file" : "https:ssh");
     /* Never look for a repository further up: what we are in may lie in somebody's clone. */
     if (g->repo->kind == REPO_LOCAL)

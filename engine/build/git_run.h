@@ -17,6 +17,10 @@ struct repo {
 MUST_CHECK int repo_parse(struct repo *ret, const char *text, struct err *err);
 void repo_release(struct repo *r);
 
+/* Adds the directories that git reads of a local repository: its own, and where it borrows from, as
+ * a worktree and a shared clone do (of the same owner only). Of one by URL there are none. */
+void repo_add_dirs(const struct repo *r, struct argv *out);
+
 /* Publishes the global configuration for git: safe.directory names the repository. */
 MUST_CHECK int git_write_config(const char *path, const struct repo *r, struct err *err);
 

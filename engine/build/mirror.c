@@ -34,11 +34,9 @@ static int run(const struct mirror *m, const char *dir, bool network, char *cons
                struct buf *out, struct err *err)
 {
     const char *agent = getenv("SSH_AUTH_SOCK");
-    const char *readable[] = { m->config, NULL, NULL, NULL };
     const char *writable[] = { dir, NULL };
     struct sandbox_view view = { .folder = m->folder,
                                  .dir = ".",
-                                 .readable = readable,
                                  .writable = writable,
                                  .network = network,
                                  .secrets = network };
@@ -50,14 +48,15 @@ static int run(const struct mirror *m, const char *dir, bool network, char *cons
                          .args = args,
                          .timeout_ms = FETCH_MS };
     AUTO_ARGV env = ARGV_INIT;
-    size_t n = 1;
+    AUTO_ARGV readable = ARGV_INIT;
 
     argv_addf(&env, "GIT_DIR=%s", dir);
     g.env = env.items;
-    if (m->repo->kind == REPO_LOCAL)
-        readable[n++] = m->repo->where;
+    argv_add(&readable, m->config);
+    repo_add_dirs(m->repo, &readable);
     if (network && agent != NULL && path_exists(agent))
-        readable[n++] = agent;
+        argv_add(&readable, agent);
+    view.readable = (const char *const *)readable.items;
     return git_run(&g, out, err);
 }
 

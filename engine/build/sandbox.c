@@ -10,15 +10,17 @@
 
 enum { PROBE_MS = 10000, PROBE_OUTPUT = 4096 };
 
-/* Below the home directory of whoever runs the worker. */
-static const char *const secret_dirs[] = { ".ssh",  ".aws",   ".gnupg",        ".docker",
-                                           ".kube", ".azure", ".config/gcloud" };
-static const char *const secret_files[] = { ".netrc", ".git-credentials", ".pgpass" };
+/* Home directories, and what only root can read: a worker may be root's. */
+static const char *const secret_dirs[] = { "/home",          "/root",          "/etc/ssl/private",
+                                           "/etc/ssh",       "/etc/wireguard", "/var/backups",
+                                           "/var/spool/cron" };
+static const char *const secret_files[] = { "/etc/shadow", "/etc/gshadow", "/etc/shadow-",
+                                            "/etc/gshadow-", "/etc/krb5.keytab" };
 
-/* What only root can read, for a worker that root runs. */
-static const char *const system_dirs[] = { "/etc/ssl/private" };
-static const char *const system_files[] = { "/etc/shadow", "/etc/gshadow", "/etc/shadow-",
-                                            "/etc/gshadow-" };
+/* Homes of services, which hold what everybody needs too. */
+static const char *const shared_dirs[] = { "/",        "/bin",      "/sbin",      "/usr",
+                                           "/usr/bin", "/usr/sbin", "/usr/local", "/etc",
+                                           "/lib",     "/var",      "/tmp",       "/opt" };
 
 static void add2(struct argv *out, const char *option, const char *value)
 {
@@ -50,22 +52,27 @@ static void hide_below(struct argv *out, const char *dir, const char *const *nam
     }
 }
 
-static void hide_secrets(struct argv *out)
+/* The home directory of whoever runs the worker may lie anywhere. */
+static void hide_own_home(struct argv *out)
 {
-    AUTO_FREE char *home = mem_printf("%s/", getenv("HOME") == NULL ? "" : getenv("HOME"));
+    AUTO_BUF home = BUF_INIT;
 
-    if (home[0] == '/' && home[1] != '\0') {
-        hide_below(out, home, secret_dirs, COUNT_OF(secret_dirs));
-        hide_below(out, home, secret_files, COUNT_OF(secret_files));
+    if (getenv("HOME") == NULL || path_real(&home, getenv("HOME"), NULL) < 0)
+        return;
+    for (size_t i = 0; i < COUNT_OF(shared_dirs); i++) {
+        if (strcmp(home.data, shared_dirs[i]) == 0)
+            return;
     }
-    hide_below(out, "", system_dirs, COUNT_OF(system_dirs));
-    hide_below(out, "", system_files, COUNT_OF(system_files));
+    hide_path(out, home.data);
 }
 
 static void hide(struct argv *out, const struct sandbox *s, bool secrets)
 {
-    if (!secrets)
-        hide_secrets(out);
+    if (!secrets) {
+        hide_own_home(out);
+        hide_below(out, "", secret_dirs, COUNT_OF(secret_dirs));
+        hide_below(out, "", secret_files, COUNT_OF(secret_files));
+    }
     hide_below(out, "", s->hide, s->nhide);
     if (s->work != NULL)
         add2(out, "--tmpfs", s->work);

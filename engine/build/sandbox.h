@@ -1,10 +1,10 @@
 /* sandbox.h - what a build's programs may see and touch, by bubblewrap.
  *
  * Inside: the host's files read-only, own process numbers, own IPC, no network unless granted, no
- * capabilities, own /tmp and /dev, an empty /run. Hidden: the worker's directory with its mirrors
- * and other builds, the directories that the operator names, and what usually holds secrets in the
- * home directory. Writable: the build's own folder alone. The checkout is always at SANDBOX_SRC, so
- * that paths which end up in binaries are the same in every build.
+ * capabilities, own /tmp and /dev, an empty /run. Hidden: everybody's home directory, what root
+ * alone may read (a worker may be root's), the worker's directory with its mirrors and other builds,
+ * and the directories that the operator names. Writable: the build's own folder alone. The checkout
+ * is always at SANDBOX_SRC, so that paths which end up in binaries are the same in every build.
  *
  * With SANDBOX_OFF programs run as they are: for hosts where bubblewrap cannot work, on the
  * operator's word only. */
@@ -36,7 +36,7 @@ struct sandbox_view {
     const char *const *readable; /* NULL-ended: shown though hidden */
     const char *const *writable; /* NULL-ended */
     bool network;
-    bool secrets; /* our own program: may see the home directory */
+    bool secrets; /* our own program, to log in: sees home directories */
 };
 
 /* Does it work on this host? -ERR_DENIED with bubblewrap's own words and what to do. */

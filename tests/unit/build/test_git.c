@@ -383,6 +383,60 @@ static void bare_repositories(void **state)
     expect_file(folder, "x", "1");
 }
 
+/* A partial clone names a command that git would run to fetch an object that is not there. */
+static void nothing_is_fetched_to_resolve(void **state)
+{
+    struct fixture *f = *state;
+    const char *harm = tmpdir_path("lazy-harm-%d", (int)getpid());
+    AUTO_FREE char *command = mem_printf("touch %s; false", harm);
+    char sha[GIT_SHA_HEX];
+
+    test_repository_commit(&f->repo);
+    free(TEST_GIT(&f->repo, "config", "core.repositoryformatversion", "1"));
+    free(TEST_GIT(&f->repo, "config", "extensions.partialClone", "origin"));
+    free(TEST_GIT(&f->repo, "config", "remote.origin.url", f->repo.path));
+    free(TEST_GIT(&f->repo, "config", "remote.origin.promisor", "true"));
+    free(TEST_GIT(&f->repo, "config", "remote.origin.uploadpack", command));
+    assert_error(
+        git_resolve(f->repo.path, "0123456789012345678901234567890123456789", sha, &f->err),
+        ERR_NOT_FOUND, &f->err, "no commit '0123456789");
+    assert_false(path_exists(harm));
+}
+
+static void nothing_is_committed(void **state)
+{
+    struct fixture *f = *state;
+    const char *empty = tmpdir_fresh();
+    char sha[GIT_SHA_HEX];
+
+    free(TEST_GIT(&f->repo, "init", "--quiet", empty));
+    assert_error(git_resolve(empty, "HEAD", sha, &f->err), ERR_NOT_FOUND, &f->err,
+                 "nothing is committed in /");
+}
+
+/* A worktree and a shared clone keep their objects in another repository of the same owner. */
+static void borrowed_objects(void **state)
+{
+    static const char *const names[] = { "worktree", "shared" };
+    struct fixture *f = *state;
+    char sha[GIT_SHA_HEX];
+
+    test_repository_add(&f->repo, "x", "1");
+    test_repository_commit(&f->repo);
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        AUTO_FREE char *path = mem_printf("%s.%s", f->repo.path, names[i]);
+        const char *folder = make_folder();
+
+        if (i == 0)
+            free(TEST_GIT(&f->repo, "worktree", "add", "--quiet", path));
+        else
+            free(TEST_GIT(&f->repo, "clone", "--quiet", "--shared", ".", path));
+        assert_ok(git_resolve(path, "HEAD", sha, &f->err), &f->err);
+        assert_ok(git_checkout(&f->place, path, sha, folder, &f->err), &f->err);
+        expect_file(folder, "x", "1");
+    }
+}
+
 static void without_a_sandbox(void **state)
 {
     struct fixture *f = *state;
@@ -413,6 +467,9 @@ int main(void)
         WITH_REPO(links_do_not_lead_out),
         WITH_REPO(foreign_owners),
         WITH_REPO(bare_repositories),
+        WITH_REPO(nothing_is_fetched_to_resolve),
+        WITH_REPO(nothing_is_committed),
+        WITH_REPO(borrowed_objects),
         WITH_REPO(without_a_sandbox),
     };
 
