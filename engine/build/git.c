@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -155,6 +156,24 @@ int git_resolve(const char *repo, const char *ref, char sha[GIT_SHA_HEX], struct
                                   : resolve_remote(&parsed, ref, sha, err);
     repo_release(&parsed);
     return r;
+}
+
+bool git_has_changes(const char *repo)
+{
+    static char status[] = "status", porcelain[] = "--porcelain",
+                tracked[] = "--untracked-files=no";
+    char *const args[] = { status, porcelain, tracked, NULL };
+    AUTO_BUF out = BUF_INIT;
+    struct repo parsed;
+    struct stat st;
+    bool changed = false;
+
+    if (repo_parse(&parsed, repo, NULL) < 0)
+        return false;
+    if (parsed.kind == REPO_LOCAL && stat(parsed.where, &st) == 0 && st.st_uid == geteuid())
+        changed = ask(&parsed, parsed.where, args, &out, NULL) == 0 && out.len > 0;
+    repo_release(&parsed);
+    return changed;
 }
 
 int git_repository_of(const char *path, struct buf *out, struct err *err)

@@ -11,6 +11,8 @@
 #ifndef BUILD_GIT_H
 #define BUILD_GIT_H
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 #include "build/lease.h"
@@ -27,6 +29,11 @@ MUST_CHECK int git_resolve(const char *repo, const char *ref, char sha[GIT_SHA_H
 
 /* The root of the repository that path, a file or directory, lies in. -ERR_NOT_FOUND if in none. */
 MUST_CHECK int git_repository_of(const char *path, struct buf *out, struct err *err);
+
+/* Are files of the local repository changed that no commit holds? Untracked ones do not count. False
+ * also where it cannot be told: of a URL, and of somebody else's repository, whose filters would run.
+ * Blocks. */
+bool git_has_changes(const char *repo);
 
 struct git_place {
     const char *mirrors; /* absolute; made if missing */

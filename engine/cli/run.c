@@ -87,6 +87,7 @@ static int keep_intent(struct run *r, const json_t *request, struct err *err)
 /* The request to hand over; NULL with --resume when there is none kept. */
 static int find_request(struct run *r, json_t **ret, struct err *err)
 {
+    AUTO_BUF note = BUF_INIT;
     int rv;
 
     *ret = NULL;
@@ -96,7 +97,10 @@ static int find_request(struct run *r, json_t **ret, struct err *err)
             return rv == -ERR_NOT_FOUND ? 0 : rv;
     }
     r->trigger.no_input = r->g.no_input;
-    return trigger_request(ret, &r->trigger, err);
+    rv = trigger_request(ret, &r->trigger, &note, err);
+    if (rv == 0 && note.len > 0)
+        progress_note(r->progress, "%s", note.data);
+    return rv;
 }
 
 static int start_fleet(struct run *r, struct err *err)

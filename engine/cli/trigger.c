@@ -99,7 +99,7 @@ static json_t *body_of(const struct trigger_options *o, const struct bundle *b, 
 }
 
 static int request_of(json_t **ret, const struct trigger_options *o, const struct bundle *b,
-                      struct err *err)
+                      struct buf *note, struct err *err)
 {
     const char *ref = o->commit != NULL ? o->commit : o->ref != NULL ? o->ref : "HEAD";
     AUTO_JSON *data = NULL, *params = json_object();
@@ -113,19 +113,28 @@ static int request_of(json_t **ret, const struct trigger_options *o, const struc
         rv = find_repo(&repo, data, o->policy, err);
     if (rv == 0)
         rv = git_resolve(buf_str(&repo), ref, sha, err);
+    if (rv == 0 && strcmp(ref, "HEAD") == 0 && git_has_changes(buf_str(&repo)))
+        buf_printf(note, "note: %s has changes that are not committed: they are not deployed",
+                   repo.data);
     if (rv == 0)
         *ret = body_of(o, b, buf_str(&repo), sha, ref, params);
     return rv;
 }
 
-int trigger_request(json_t **ret, const struct trigger_options *o, struct err *err)
+int trigger_request(json_t **ret, const struct trigger_options *o, struct buf *note,
+                    struct err *err)
 {
     struct bundle *b;
-    int rv = bundle_load(&b, o->policy, err);
+    int rv;
+
+    if (o->ref != NULL && o->commit != NULL)
+        return err_set(err, ERR_INVALID, "--ref %s or --commit %s: only one of them", o->ref,
+                       o->commit);
+    rv = bundle_load(&b, o->policy, err);
 
     if (rv < 0)
         return rv;
-    rv = request_of(ret, o, b, err);
+    rv = request_of(ret, o, b, note, err);
     bundle_free(b);
     return rv;
 }

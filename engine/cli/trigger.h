@@ -2,6 +2,7 @@
 #ifndef CLI_TRIGGER_H
 #define CLI_TRIGGER_H
 
+#include "base/buf.h"
 #include "cli/flags.h"
 #include "wire/json.h"
 
@@ -15,7 +16,9 @@ struct trigger_options {
 };
 
 /* Loads and checks the policy, resolves the commit in its repository. Gives the body of POST
- * /v1/deployments, with a fresh idempotency key. -ERR_POLICY, -ERR_NOT_FOUND (commit, ref, file). */
-MUST_CHECK int trigger_request(json_t **ret, const struct trigger_options *o, struct err *err);
+ * /v1/deployments, with a fresh idempotency key. note: what a person should know beside it, if anything.
+ * -ERR_POLICY, -ERR_NOT_FOUND (commit, ref, file). */
+MUST_CHECK int trigger_request(json_t **ret, const struct trigger_options *o, struct buf *note,
+                               struct err *err);
 
 #endif

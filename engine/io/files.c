@@ -17,7 +17,7 @@
 
 enum {
     READ_CHUNK = 64 * 1024,
-    DIR_DEPTH_MAX = 1000, /* one descriptor a level while removing */
+    DIR_DEPTH_MAX = 100, /* one descriptor a level while removing */
 };
 
 static int read_all(struct buf *out, int fd, const char *path, size_t max, struct err *err)
@@ -192,53 +192,93 @@ static int open_for_removal(int at, const char *name)
     return fd;
 }
 
-static int remove_at(int at, const char *name, const char *root, int depth, struct err *err);
+/* A removal under way. What lies too deep is moved up beside the other entries of the root, so that
+ * no tree is too deep, whoever made it. */
+struct removal {
+    const char *root;
+    int root_fd; /* -1: not opened yet */
+    uint64_t moved;
+};
+
+static int remove_at(struct removal *rm, int at, const char *name, int depth, struct err *err);
+
+static int move_up(struct removal *rm, int at, const char *name, struct err *err)
+{
+    char unique[64];
+
+    for (;;) {
+        snprintf(unique, sizeof(unique), "deep.%llu", (unsigned long long)rm->moved++);
+        if (renameat(at, name, rm->root_fd, unique) == 0)
+            return 0;
+        if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
+            return err_sys(err, errno, "remove %s: move %s", rm->root, name);
+    }
+}
 
 /* Takes fd. */
-static int remove_entries(int fd, const char *root, int depth, struct err *err)
+static int remove_entries(struct removal *rm, int fd, int depth, struct err *err)
 {
     DIR *dir = fdopendir(fd);
     struct dirent *e;
     int rc = 0;
 
     if (dir == NULL) {
-        rc = err_sys(err, errno, "remove %s: read directory", root);
+        rc = err_sys(err, errno, "remove %s: read directory", rm->root);
         close(fd);
         return rc;
     }
     while (rc == 0 && (errno = 0, e = readdir(dir)) != NULL)
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            rc = remove_at(fd, e->d_name, root, depth + 1, err);
+            rc = remove_at(rm, fd, e->d_name, depth + 1, err);
     if (rc == 0 && errno != 0)
-        rc = err_sys(err, errno, "remove %s: read directory", root);
+        rc = err_sys(err, errno, "remove %s: read directory", rm->root);
     closedir(dir);
     return rc;
 }
 
-static int remove_at(int at, const char *name, const char *root, int depth, struct err *err)
+static int remove_dir(struct removal *rm, int at, const char *name, int depth, struct err *err)
 {
-    int fd, rc;
+    int fd = open_for_removal(at, name);
+    int rc;
 
+    if (fd < 0)
+        return err_sys(err, errno, "remove %s: open %s", rm->root, name);
+    if (depth == 0)
+        rm->root_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    rc = remove_entries(rm, fd, depth, err);
+    if (rc < 0 || unlinkat(at, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return rc;
+    return err_sys(err, errno, "remove %s: %s", rm->root, name);
+}
+
+static int remove_at(struct removal *rm, int at, const char *name, int depth, struct err *err)
+{
     if (unlinkat(at, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
-        return err_sys(err, errno, "remove %s: %s", root, name);
-    if (depth > DIR_DEPTH_MAX)
-        return err_set(err, ERR_LIMIT, "remove %s: deeper than %d levels", root, DIR_DEPTH_MAX);
-    fd = open_for_removal(at, name);
-    if (fd < 0)
-        return err_sys(err, errno, "remove %s: open %s", root, name);
-    rc = remove_entries(fd, root, depth, err);
-    if (rc < 0)
-        return rc;
-    if (unlinkat(at, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-        return err_sys(err, errno, "remove %s: %s", root, name);
-    return 0;
+        return err_sys(err, errno, "remove %s: %s", rm->root, name);
+    return depth > DIR_DEPTH_MAX ? move_up(rm, at, name, err)
+                                 : remove_dir(rm, at, name, depth, err);
 }
 
 int dir_remove(const char *path, struct err *err)
 {
-    return remove_at(AT_FDCWD, path, path, 0, err);
+    struct removal rm = { path, -1, 0 };
+    uint64_t before;
+    int rc;
+
+    do {
+        struct err why = ERR_INIT;
+
+        before = rm.moved;
+        rc = remove_at(&rm, AT_FDCWD, path, 0, &why);
+        if (rm.root_fd >= 0)
+            close(rm.root_fd);
+        rm.root_fd = -1;
+        if (rc < 0)
+            (void)err_set(err, why.code, "%s", why.text);
+    } while (rc < 0 && rm.moved > before);
+    return rc;
 }
 
 int dir_each(const char *path, int (*fn)(void *ctx, const char *name, struct err *err), void *ctx,

@@ -414,6 +414,22 @@ static void nothing_is_committed(void **state)
                  "nothing is committed in /");
 }
 
+static void tells_changes(void **state)
+{
+    struct fixture *f = *state;
+    AUTO_FREE char *file = mem_printf("%s/x", f->repo.path), *other = NULL;
+
+    test_repository_add(&f->repo, "x", "1");
+    test_repository_commit(&f->repo);
+    other = mem_printf("%s/untracked", f->repo.path);
+    tmpdir_write(other, "1", 1);
+    assert_false(git_has_changes(f->repo.path));
+    tmpdir_write(file, "22", 2);
+    assert_true(git_has_changes(f->repo.path));
+    assert_false(git_has_changes("/nowhere"));
+    assert_false(git_has_changes("https://127.0.0.1:1/x"));
+}
+
 /* A worktree and a shared clone keep their objects in another repository of the same owner. */
 static void borrowed_objects(void **state)
 {
@@ -469,6 +485,7 @@ int main(void)
         WITH_REPO(bare_repositories),
         WITH_REPO(nothing_is_fetched_to_resolve),
         WITH_REPO(nothing_is_committed),
+        WITH_REPO(tells_changes),
         WITH_REPO(borrowed_objects),
         WITH_REPO(without_a_sandbox),
     };
