@@ -61,6 +61,7 @@ void mailbox_release(struct mailbox *b)
 
 /* --- in --- */
 
+/* Who has lost a link says so only of its own: the region may be linked to another serve by now. */
 static int write_region(struct db *d, const struct mailbox *b, const struct said *s,
                         struct err *err)
 {
@@ -70,7 +71,8 @@ static int write_region(struct db *d, const struct mailbox *b, const struct said
                    "CASE WHEN $7 < 0 THEN 0 ELSE $7 END) ON CONFLICT (name) DO UPDATE "
                    "SET holder = $2, connected = $3, session_at = $4, seen_at = $5, "
                    "machines = CASE WHEN $6 < 0 THEN region.machines ELSE $6 END, "
-                   "reachable = CASE WHEN $7 < 0 THEN region.reachable ELSE $7 END",
+                   "reachable = CASE WHEN $7 < 0 THEN region.reachable ELSE $7 END "
+                   "WHERE $3 = 1 OR (region.holder = $2 AND region.session_at = $4)",
                    db_text(s->region), db_text(b->holder), db_int(s->n[0]), db_int(s->n[1]),
                    db_int(s->at_ms), db_int(s->n[2]), db_int(s->n[3]));
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/hex.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/api.h"
@@ -38,6 +39,8 @@ struct serve {
     struct conductor *conductor;
     struct monitor *monitor;
     struct api *api;
+    int name_fd; /* the lock on our name; -1: the name is random */
+    bool stopping;
 };
 
 static char *place(const char *given, const char *dir, const char *name)
@@ -63,14 +66,26 @@ static int find_places(struct serve *s, const struct serve_options *o, struct er
     return o->state == NULL ? 0 : dir_make(o->state, 0700, err);
 }
 
-/* Our name in duty and region rows: the same after a restart, and no other's. */
-static char *make_holder(const struct serve_options *o)
+/* Our name in duty and region rows, no other's. Who serves a state directory alone has the same name after
+ * a restart: its duties are its own again at once. */
+static int make_holder(struct serve *s, const struct serve_options *o, struct err *err)
 {
-    char host[256] = "localhost";
+    AUTO_FREE char *lock = o->state == NULL ? NULL : mem_printf("%s/serve.lock", o->state);
+    AUTO_BUF path = BUF_INIT;
+    char host[256] = "localhost", hex[17];
+    unsigned char random[8];
+    int r = lock == NULL ? -(int)ERR_EXISTS : file_lock(&s->name_fd, lock, err);
 
     if (gethostname(host, sizeof(host) - 1) != 0)
         host[0] = '\0';
-    return mem_printf("%s %s", host, o->state != NULL ? o->state : o->link != NULL ? o->link : "");
+    if (r == 0)
+        r = path_real(&path, o->state, err);
+    if (r < 0 && r != -(int)ERR_EXISTS)
+        return r;
+    random_bytes(random, sizeof(random));
+    hex_encode(hex, random, sizeof(random));
+    s->holder = mem_printf("%s %.8s %s", host, proc_boot_id(), r == 0 ? buf_str(&path) : hex);
+    return 0;
 }
 
 static int open_database(struct serve *s, struct err *err)
@@ -165,6 +180,9 @@ static void on_signal(void *arg, int signo)
 {
     struct serve *s = arg;
 
+    if (s->stopping)
+        return;
+    s->stopping = true;
     log_info("stopping on signal %d", signo);
     link_side_stop(s->links, on_links_stopped, s);
 }
@@ -194,14 +212,17 @@ static void close_all(struct serve *s)
     free(s->identity_dir);
     free(s->token_file);
     free(s->holder);
+    if (s->name_fd >= 0)
+        close(s->name_fd);
 }
 
 int serve_main_loop(const struct serve_options *o, struct err *err)
 {
-    struct serve s = { 0 };
+    struct serve s = { .name_fd = -1 };
     int r = find_places(&s, o, err);
 
-    s.holder = make_holder(o);
+    if (r == 0)
+        r = make_holder(&s, o, err);
     if (r == 0)
         r = open_all(&s, o, err);
     if (r == 0)

@@ -127,9 +127,10 @@ static bool is_bad(const struct msg_report *r)
 
 /* What a report of the plan's release adds to its wave. */
 static void add_report(struct msg_wave_counts *w, const struct machine *m,
-                       const struct msg_report *r)
+                       const struct machine_service *v)
 {
-    bool fresh = m->reachable && strcmp(r->boot, m->self->boot) == 0;
+    const struct msg_report *r = v->report;
+    bool fresh = m->reachable && !v->remembered && strcmp(r->boot, m->self->boot) == 0;
     bool activated = r->phase == PHASE_ACTIVATED || r->phase == PHASE_HEALTHY ||
                      (r->phase == PHASE_FAILED && !report_failed_staging(r));
     bool healthy = r->phase == PHASE_HEALTHY && r->verdict == VERDICT_GOOD;
@@ -212,9 +213,9 @@ static void add_machine(struct count_plan *p, const struct machine *m, struct ms
     if (v == NULL || v->report == NULL)
         return;
     if (hash_equal(&v->report->release, &p->release) && v->report->phase != PHASE_STOPPED)
-        add_report(w, m, v->report);
+        add_report(w, m, v);
     w->rolled_back += is_rolled_back(p, v);
-    w->previous += m->reachable && is_previous(p, v->report);
+    w->previous += m->reachable && !v->remembered && is_previous(p, v->report);
     if (is_bad(v->report) || v->report->phase == PHASE_FAILED) {
         if (hash_equal(&v->report->release, &p->release) ||
             (!hash_is_zero(&p->rollback_to) && hash_equal(&v->report->release, &p->rollback_to) &&

@@ -327,6 +327,7 @@ void machines_restore_report(struct machines *ms, struct machine *m, const char 
     v->runs = *runs;
     codec_free(msg_codec(MSG_REPORT), v->report);
     v->report = report == NULL ? NULL : msg_copy(MSG_REPORT, report);
+    v->remembered = true;
     free(v->moved);
     v->moved = moved == NULL || moved[0] == '\0' ? NULL : mem_strdup(moved);
     machines_touch(ms, service);
@@ -360,6 +361,7 @@ int machines_report(struct machines *ms, struct machine *m, const struct msg_rep
     v = service_make(m, r->service);
     codec_free(msg_codec(MSG_REPORT), v->report);
     v->report = msg_copy(MSG_REPORT, r);
+    v->remembered = false;
     if (r->phase == PHASE_STOPPED)
         v->runs = (struct hash){ { 0 } };
     else if (has_switched(r))

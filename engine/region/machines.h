@@ -13,8 +13,8 @@
  *   healthy     reachable, a fresh report says so     bad         a report says so (it latches), or
  *                                                                 it cannot stage just now
  *   unknown     cannot tell: it says so, or has activated and is not reachable or has not yet
- *               reported since its machine booted
- *   previous    reachable, and reports rollback_to healthy
+ *               reported since its machine booted, or since this node started
+ *   previous    reachable, and a fresh report says that rollback_to is healthy
  *   rolled_back has activated the release in this deployment, and now reports rollback_to healthy,
  *               or that it stopped
  *
@@ -43,7 +43,8 @@ struct machine_service {
     struct hash runs;          /* as last heard; zero: nothing */
     struct msg_report *report; /* the last one, or NULL */
     struct msg_progress *progress;
-    char *moved; /* the last deployment whose release it activated, or NULL */
+    char *moved;     /* the last deployment whose release it activated, or NULL */
+    bool remembered; /* the report is from before we started: it tells no longer who is healthy */
     bool unsaved;
 };
 

@@ -164,7 +164,7 @@ static void what_it_knows_survives_a_restart_without_control_plane(void **state)
     agent_stop(&w, &a);
     world_stop(&w);
 
-    /* The control plane is back: the node still knows its machine and what it said. */
+    /* The control plane is back: the node still knows its machine, and what it said until it started. */
     w.options.control_host = "127.0.0.1";
     got_forget(&w.control);
     WORLD_UNTIL(&w, !w.control.open);
@@ -173,8 +173,14 @@ static void what_it_knows_survives_a_restart_without_control_plane(void **state)
     control_plan(&w, "d-1", "web", "{}", &release, NULL);
     WORLD_UNTIL(&w, wave_now(&w).total == 1);
     assert_int_equal(wave_now(&w).reachable, 1); /* not away for long enough to be given up */
-    assert_int_equal(wave_now(&w).healthy, 1);
+    assert_int_equal(wave_now(&w).healthy, 0);   /* it may have stopped meanwhile */
+    assert_int_equal(wave_now(&w).activated, 1);
+    assert_int_equal(wave_now(&w).unknown, 1);
     assert_int_equal(((const struct msg_counts *)got_last(&w.control, MSG_COUNTS))->generation, 7);
+    agent_start(&w, &a, "m1", "rack1");
+    agent_report(&a, "web", "d-1", &release, 7, PHASE_HEALTHY, VERDICT_GOOD, "");
+    WORLD_UNTIL(&w, wave_now(&w).healthy == 1 && wave_now(&w).unknown == 0);
+    agent_stop(&w, &a);
     player_release(&a);
     world_release(&w);
 }
