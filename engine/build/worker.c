@@ -170,12 +170,15 @@ static int sweep_one(void *sweep, const char *name, struct err *err)
     struct sweep *s = sweep;
     AUTO_FREE char *folder = mem_printf("%s/%s", s->builds, name);
     AUTO_FREE char *tag = build_tag(folder);
+    struct err why = ERR_INIT;
     int r;
 
     log_info("removing %s, which an earlier run left behind", folder);
     proc_kill_tagged(tag);
     r = give_back(s, name, err);
-    return r < 0 ? r : dir_remove(folder, err);
+    if (r == 0 && dir_remove(folder, &why) < 0)
+        log_warn("%s", why.text); /* it is in nobody's way: the next attempt has another number */
+    return r;
 }
 
 static int open_folder(struct worker *w, struct err *err)

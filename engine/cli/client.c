@@ -117,7 +117,9 @@ static int server_said_no(int status, const struct buf *body, struct err *err)
         json_get_object(o, "error", &e, NULL) == 0 &&
         json_get_text(e, "code", 64, &code, NULL) == 0 &&
         json_get_text(e, "text", 65536, &text, NULL) == 0)
-        return err_set(err, code_of(code, status), "%s", text);
+        return err_set(err, code_of(code, status), "%s%s", text,
+                       status == 401 ? " (ENGINE_TOKEN: as in admin.token of the control plane)"
+                                     : "");
     return err_set(err, code_of("", status), "the control plane answered %d", status);
 }
 

@@ -229,6 +229,7 @@ static int resolve_globals(const struct parse *p, struct globals *g, const struc
     const char *no_color = getenv("NO_COLOR");
 
     *g = (struct globals){ .no_input = t->no_input, .engine = t->engine };
+    g->has_state = t->state != NULL;
     g->state_dir = t->state == NULL ? ".slipway" : t->state;
     if (g->engine == NULL)
         g->engine = getenv("ENGINE_URL");

@@ -66,6 +66,7 @@ struct globals {
     enum progress_mode progress; /* resolved: never NONE after flags_parse() */
     bool color;
     const char *state_dir; /* --state, default ".slipway" */
+    bool has_state;        /* --state was given */
     const char *engine;    /* --engine or ENGINE_URL; NULL: local */
 };
 

@@ -41,7 +41,7 @@ int cli_serve(int argc, char **argv)
         return code;
     if (o.db == NULL)
         o.db = getenv("ENGINE_DB");
-    if (o.db == NULL || o.store == NULL || o.keys == NULL)
+    if (g.has_state || o.db == NULL || o.store == NULL || o.keys == NULL)
         o.state = g.state_dir;
     o.parent_fd = (int)parent_fd;
     log_setup("serve", 2);
