@@ -3,8 +3,9 @@
  * Inside: the host's files read-only, own process numbers, own IPC, no network unless granted, no
  * capabilities, own /tmp and /dev, an empty /run. Hidden: everybody's home directory, what root
  * alone may read (a worker may be root's), the worker's directory with its mirrors and other builds,
- * and the directories that the operator names. Writable: the build's own folder alone. The checkout
- * is always at SANDBOX_SRC, so that paths which end up in binaries are the same in every build.
+ * the store, and the directories that the operator names. Writable: the build's own folder alone.
+ * The checkout is always at SANDBOX_SRC, so that paths which end up in binaries are the same in
+ * every build.
  *
  * With SANDBOX_OFF programs run as they are: for hosts where bubblewrap cannot work, on the
  * operator's word only. */

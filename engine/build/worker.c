@@ -22,6 +22,7 @@ struct worker {
     struct worker_options o;
     struct job_site site;
     char *id, *work;
+    char **hidden; /* what site.sandbox.hide borrows */
     int lock_fd;
     atomic_bool stopping;
 };
@@ -214,13 +215,25 @@ static int sweep_folder(struct worker *w, struct err *err)
     return r;
 }
 
+/* What the operator names, and the store: it holds the artifacts of every service. */
+static void collect_hidden(struct worker *w)
+{
+    AUTO_BUF store = BUF_INIT;
+
+    w->hidden = mem_calloc(w->o.nhide + 1, sizeof(*w->hidden));
+    for (; w->site.sandbox.nhide < w->o.nhide; w->site.sandbox.nhide++)
+        w->hidden[w->site.sandbox.nhide] = mem_strdup(w->o.hide[w->site.sandbox.nhide]);
+    if (path_real(&store, w->o.store, NULL) == 0)
+        w->hidden[w->site.sandbox.nhide++] = buf_steal(&store);
+    w->site.sandbox.hide = (const char *const *)w->hidden;
+}
+
 static void open_sandbox(struct worker *w)
 {
     struct err err = ERR_INIT;
 
-    w->site.sandbox = (struct sandbox){
-        .kind = w->o.sandbox, .work = w->work, .hide = w->o.hide, .nhide = w->o.nhide
-    };
+    w->site.sandbox = (struct sandbox){ .kind = w->o.sandbox, .work = w->work };
+    collect_hidden(w);
     if (sandbox_probe(&w->site.sandbox, &err) == 0)
         return;
     log_warn("%s", err.text);
@@ -252,6 +265,9 @@ static void release(struct worker *w)
     free(w->site.mirrors);
     free(w->site.builds);
     free(w->site.no_sandbox);
+    for (size_t i = 0; i < w->site.sandbox.nhide; i++)
+        free(w->hidden[i]);
+    free(w->hidden);
     free(w->work);
     free(w->id);
 }

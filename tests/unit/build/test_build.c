@@ -166,7 +166,7 @@ static void secrets_are_hidden(void **state)
 {
     struct fixture *f = *state;
     char folder[] = "/var/tmp/slipway-test-XXXXXX";
-    AUTO_FREE char *secret = NULL, *work = NULL, *script = NULL, *log = NULL;
+    AUTO_FREE char *secret = NULL, *work = NULL, *store = NULL, *script = NULL, *log = NULL;
     const char *hide[1];
     struct job *j;
     int64_t id;
@@ -182,15 +182,17 @@ static void secrets_are_hidden(void **state)
     f->options.hide = hide;
     f->options.nhide = 1;
     f->options.work = work;
+    store = mem_printf("%s/store", folder);
+    f->options.store = store;
     test_repository_commit(&f->repo);
     start_worker(f);
-    script = mem_printf("{\"name\":\"look\",\"run\":[\"sh\",\"-c\",\"echo [$(ls %s)] [$(ls %s)]; "
-                        "mkdir out\"]}",
-                        secret, work);
+    script = mem_printf("{\"name\":\"look\",\"run\":[\"sh\",\"-c\",\"echo [$(ls %s)] [$(ls %s)] "
+                        "[$(ls %s)]; mkdir out\"]}",
+                        secret, work, store);
     id = enqueue(f, script, OUT);
     j = await(f, id, JOB_NONE);
     log = log_of(f, id);
-    if (j->status != JOB_SUCCEEDED || strstr(log, "[] []") == NULL)
+    if (j->status != JOB_SUCCEEDED || strstr(log, "[] [] []") == NULL)
         fail_msg("%s\n%s", j->reason, log);
     job_free(j);
     stop_worker(f);
