@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-enum { SLACK = 512 };
+enum { SLACK = 512, AHEAD = 32 };
 
 void covers_add(struct covers *c, struct cover cover)
 {
@@ -59,22 +59,30 @@ static uint32_t warm(const struct match_index *x, const unsigned char *data)
     return h;
 }
 
+/* Every place of the table is a cache miss: they are asked for some time before they are needed. */
 static void fill(struct match_index *x)
 {
     unsigned step = x->params.step, seed = x->params.seed;
     size_t count = (x->length - seed) / step + 1;
+    uint32_t slots[AHEAD];
 
     x->older = mem_calloc(count, sizeof(*x->older));
     /* From the end, so that a chain leads to the first place first. */
-    for (size_t i = count; i-- > 0;) {
-        const unsigned char *at = x->base + i * step;
-        uint32_t *slot;
+    for (size_t end = count; end > 0;) {
+        size_t n = end < AHEAD ? end : AHEAD;
 
-        if (memcmp(at, at + 1, seed - 1) == 0)
-            continue; /* a run of one byte is no landmark */
-        slot = &x->head[slot_of(x, warm(x, at))];
-        x->older[i] = *slot;
-        *slot = (uint32_t)i + 1;
+        for (size_t k = 0; k < n; k++) {
+            slots[k] = slot_of(x, warm(x, x->base + (end - 1 - k) * step));
+            __builtin_prefetch(&x->head[slots[k]], 1);
+        }
+        for (size_t k = 0; k < n; k++) {
+            const unsigned char *at = x->base + --end * step;
+
+            if (memcmp(at, at + 1, seed - 1) == 0)
+                continue; /* a run of one byte is no landmark */
+            x->older[end] = x->head[slots[k]];
+            x->head[slots[k]] = (uint32_t)end + 1;
+        }
     }
 }
 

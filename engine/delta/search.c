@@ -9,8 +9,9 @@ enum {
     CHUNK = 8 << 20,    /* searched by one job */
     STRETCH = 64 << 20, /* searched in one window */
     WINDOW = 128 << 20, /* of the base */
-    MARGIN = 32 << 20,  /* of it on either side of where the stretch should lie */
+    NEAR = 16 << 20,    /* of it on either side of where a stretch of no code should lie */
     BLOCK = 4096,
+    PLAIN = 32 << 20,
 };
 
 void delta_each(const struct delta_pool *pool, size_t n,
@@ -30,10 +31,13 @@ unsigned delta_workers(const struct delta_pool *pool)
 }
 
 /* How much work a level puts into matching. Large windows get by with fewer seeds. */
-static struct match_params params_of(int level, uint64_t window)
+static struct match_params params_of(int level, bool code, uint64_t window)
 {
     unsigned step = window > (uint64_t)64 << 20 ? 8 : 4;
 
+    /* Large files that are no code hold large pieces. */
+    if (level < 6 && !code && window > PLAIN)
+        return (struct match_params){ 32, 64, 2, 8 };
     if (level < 3)
         return (struct match_params){ 32, 32, 2, 12 };
     if (level < 6)
@@ -233,16 +237,18 @@ static void image_part(void *arg, size_t i, unsigned worker)
 /* Reads the window, unless it is there. */
 static int load_window(struct search *s, struct err *err)
 {
-    uint64_t size = group_source_bytes(s->g), middle, from = 0, to = size;
+    uint64_t size = group_source_bytes(s->g), most = WINDOW, middle, from = 0, to = size;
     size_t len;
     int r;
 
-    if (size > WINDOW) {
+    if (size > WINDOW && s->g->sites == NULL)
+        most = STRETCH + 2 * NEAR;
+    if (size > most) {
         middle =
             (uint64_t)((int64_t)s->stretch + s->shift < 0 ? 0 : (int64_t)s->stretch + s->shift);
-        from = middle < MARGIN ? 0 : middle - MARGIN;
-        from = from > size - WINDOW ? size - WINDOW : from;
-        to = from + WINDOW;
+        from = middle < (most - STRETCH) / 2 ? 0 : middle - (most - STRETCH) / 2;
+        from = from > size - most ? size - most : from;
+        to = from + most;
     }
     if (s->base != NULL && s->window == from && s->window_end == to)
         return 0;
@@ -381,7 +387,7 @@ int search_group(struct group *g, const struct search_target *t, int level,
         group_take_covers(g, NULL, 0);
         return 0;
     }
-    s.params = params_of(level, size);
+    s.params = params_of(level, g->sites != NULL, size);
     for (s.pass = 0; r == 0 && s.pass < passes_of(level, g); s.pass++)
         r = search_pass(&s, err);
     return r;
