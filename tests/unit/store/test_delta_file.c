@@ -1,0 +1,175 @@
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "io/files.h"
+#include "lib/check.h"
+#include "lib/tmpdir.h"
+#include "lib/trees.h"
+#include "store/delta_file.h"
+
+/* A tree, and one that differs here and there. */
+static void two_trees(const char **base, const char **target)
+{
+    struct random r = { 11 };
+    size_t len = 5 << 20;
+    unsigned char *data = mem_alloc(len);
+
+    *base = tmpdir_fresh();
+    *target = tmpdir_fresh();
+    random_fill(&r, data, len);
+    for (int i = 0; i < 2; i++) {
+        const char *dir = i == 0 ? *base : *target;
+
+        AUTO_FREE char *large = mem_printf("%s/bin/large", dir);
+        AUTO_FREE char *same = mem_printf("%s/lib/same", dir);
+        AUTO_FREE char *text = mem_printf("%s/text", dir);
+        AUTO_FREE char *empty = mem_printf("%s/empty", dir);
+        AUTO_FREE char *link = mem_printf("%s/link", dir);
+
+        tmpdir_write(large, data, len - (size_t)i * 1000);
+        tmpdir_write(same, "the same", 8);
+        tmpdir_write(text, i == 0 ? "was" : "is now", i == 0 ? 3 : 6);
+        tmpdir_write(empty, "", 0);
+        assert_int_equal(symlink("bin/large", link), 0);
+        for (size_t k = 100; k < len; k += 100000)
+            data[k] ^= 255;
+    }
+    free(data);
+}
+
+static void same_info(const struct delta_file_info *a, const struct delta_file_info *b)
+{
+    assert_true(hash_equal(&a->base, &b->base) && hash_equal(&a->target, &b->target));
+    assert_int_equal(a->kind, b->kind);
+    assert_int_equal(a->files, b->files);
+    assert_int_equal(a->stream_bytes, b->stream_bytes);
+    assert_int_equal(a->file_bytes, b->file_bytes);
+    assert_int_equal(a->pack_bytes, b->pack_bytes);
+    assert_int_equal(a->segments, b->segments);
+}
+
+static void test_tree(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("tree.pack"), *out = tmpdir_path("tree.out");
+    struct delta_file_options options = { .level = 6, .threads = 3 };
+    struct delta_file_info made, seen, applied;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    struct stat a, b;
+
+    (void)state;
+    two_trees(&base, &target);
+    assert_ok(delta_file_make(base, target, pack, &options, &stats, &made, &err), &err);
+    assert_true(made.file_bytes < 10000);
+    assert_true(made.tree);
+    assert_int_equal(stats.segments[SEGMENT_DELTA], 2);
+    assert_ok(delta_file_info(pack, &seen, &err), &err);
+    same_info(&made, &seen);
+    assert_ok(delta_file_apply(base, pack, out, NULL, &applied, &err), &err);
+    same_info(&made, &applied);
+    assert_true(trees_equal(target, out));
+    /* What did not change is not written again. */
+    assert_int_equal(stat(tmpdir_path("tree.out/lib/same"), &a), 0);
+    AUTO_FREE char *same = mem_printf("%s/lib/same", base);
+    assert_int_equal(stat(same, &b), 0);
+    assert_int_equal(a.st_ino, b.st_ino);
+    assert_error(delta_file_apply(base, pack, out, NULL, &applied, &err), ERR_EXISTS, &err,
+                 "there already");
+    assert_error(delta_file_apply(target, pack, tmpdir_path("o2"), NULL, &applied, &err),
+                 ERR_INVALID, &err, "another base");
+    assert_error(delta_file_apply(NULL, pack, tmpdir_path("o2"), NULL, &applied, &err), ERR_INVALID,
+                 &err, "needs its base");
+}
+
+static void test_full_and_one_file(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("one.pack");
+    struct delta_file_info made, applied;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    size_t la, lb;
+
+    (void)state;
+    two_trees(&base, &target);
+    assert_ok(delta_file_make(NULL, target, pack, NULL, &stats, &made, &err), &err);
+    assert_int_equal(made.kind, PACK_FULL);
+    assert_ok(delta_file_apply(NULL, pack, tmpdir_path("full.out"), NULL, &applied, &err), &err);
+    assert_true(trees_equal(target, tmpdir_path("full.out")));
+
+    AUTO_FREE char *from = mem_printf("%s/bin/large", base);
+    AUTO_FREE char *to = mem_printf("%s/bin/large", target);
+    assert_ok(delta_file_make(from, to, pack, NULL, &stats, &made, &err), &err);
+    assert_false(made.tree);
+    assert_ok(delta_file_apply(from, pack, tmpdir_path("one.out"), NULL, &applied, &err), &err);
+    AUTO_FREE char *a = tmpdir_read(to, &la);
+    AUTO_FREE char *b = tmpdir_read(tmpdir_path("one.out"), &lb);
+    assert_int_equal(la, lb);
+    assert_memory_equal(a, b, la);
+    assert_false(path_exists(tmpdir_path("one.out.part")));
+    assert_false(path_exists(tmpdir_path("one.out.tree")));
+}
+
+static void test_bad_files(void **state)
+{
+    const char *pack = tmpdir_path("bad.pack");
+    struct delta_file_info info;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_error(delta_file_info(tmpdir_path("none"), &info, &err), ERR_NOT_FOUND, &err, "none");
+    tmpdir_write(pack, "SLB1", 4);
+    assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "ends after 4 bytes");
+    tmpdir_write(pack, "SLB0f                        ", 29);
+    assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "engine delta make");
+    tmpdir_write(pack, "SLB1f                        ", 29);
+    assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "manifest");
+}
+
+/* Stops after n steps, each time one more, as if it were killed between two segments. */
+static int stop_later(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+    int *left = ctx;
+
+    (void)what;
+    (void)done;
+    (void)total;
+    return (*left)-- > 0 ? 0 : -1;
+}
+
+static void test_resumes(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("r.pack"), *out = tmpdir_path("r.out");
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    int left = 0, tries = 0, r;
+
+    (void)state;
+    two_trees(&base, &target);
+    assert_ok(delta_file_make(base, target, pack, NULL, &stats, &info, &err), &err);
+    do {
+        struct delta_file_options o = { .progress = stop_later, .ctx = &left };
+
+        left = tries++ < 2 ? tries : 3; /* hash, begin of apply, one segment */
+        r = delta_file_apply(base, pack, out, &o, &info, &err);
+        if (r < 0)
+            assert_int_equal(err.code, ERR_CANCELLED);
+        assert_true(tries < 10);
+    } while (r < 0);
+    assert_true(tries > 2);
+    assert_true(trees_equal(target, out));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_full_and_one_file),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_resumes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
