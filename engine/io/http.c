@@ -164,7 +164,8 @@ int http_call(const struct http_request *r, int *ret_status, struct buf *out, st
     headers = headers_of(r);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     if (r->body != NULL)
-        curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, r->body);
+        /* Not copied: that would silently send nothing of more than 8 MB. */
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, r->body);
     else if (strcmp(r->method, "HEAD") == 0)
         curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     else if (strcmp(r->method, "POST") == 0)

@@ -59,13 +59,13 @@ static inline void cluster_main(int argc, char **argv)
         _exit(policy_host_main());
 }
 
-static void cluster_sql(struct cluster *c, const char *sql, const char *a, const char *b)
+static inline void cluster_sql(struct cluster *c, const char *sql, const char *a, const char *b)
 {
     assert_ok(DB_EXEC(c->d, &c->err, sql, db_text(a), db_text(b)), &c->err);
 }
 
 /* The first column of the first row, or "". */
-static char *cluster_get(struct cluster *c, const char *sql, const char *a)
+static inline char *cluster_get(struct cluster *c, const char *sql, const char *a)
 {
     struct db_rows *rows = NULL;
     char *text;
@@ -76,7 +76,7 @@ static char *cluster_get(struct cluster *c, const char *sql, const char *a)
     return text;
 }
 
-static void cluster_conductor(struct cluster *c)
+static inline void cluster_conductor(struct cluster *c)
 {
     struct conductor_options o = { .db = c->t.url,
                                    .engine_path = "/proc/self/exe",
@@ -91,7 +91,7 @@ static void cluster_conductor(struct cluster *c)
     assert_ok(duty_claim(c->d, "conductor", "test", &c->fence, &c->err), &c->err);
 }
 
-static struct cluster *cluster_new(enum test_backend backend)
+static inline struct cluster *cluster_new(enum test_backend backend)
 {
     struct cluster *c = mem_alloc(sizeof(*c));
     const char *tree = tmpdir_fresh();
@@ -122,7 +122,7 @@ static struct cluster *cluster_new(enum test_backend backend)
     return c;
 }
 
-static void cluster_free(struct cluster *c)
+static inline void cluster_free(struct cluster *c)
 {
     conductor_free(c->conductor);
     policy_host_free(c->host);
@@ -135,15 +135,15 @@ static void cluster_free(struct cluster *c)
     free(c);
 }
 
-static json_t *cluster_request(const char *policy, const char *commit)
+static inline json_t *cluster_request(const char *policy, const char *commit)
 {
     return json_pack("{s:{s:s,s:{s:s}},s:s,s:s,s:s,s:s}", "bundle", "main", "web.lua", "files",
                      "web.lua", policy, "repo", "/nowhere", "commit", commit, "actor", "ann",
                      "reason", "because");
 }
 
-static int cluster_try(struct cluster *c, json_t *request, struct buf *id, bool *is_new,
-                       json_t **plan)
+static inline int cluster_try(struct cluster *c, json_t *request, struct buf *id, bool *is_new,
+                              json_t **plan)
 {
     struct trigger t = { .cluster = c->keys->cluster, .db = c->d, .host = c->host };
     int r = trigger_deployment(&t, request, "token", id, is_new, plan, &c->err);
@@ -152,7 +152,7 @@ static int cluster_try(struct cluster *c, json_t *request, struct buf *id, bool 
     return r;
 }
 
-static char *cluster_trigger(struct cluster *c, const char *policy, const char *commit)
+static inline char *cluster_trigger(struct cluster *c, const char *policy, const char *commit)
 {
     struct buf id = BUF_INIT;
     json_t *plan = NULL;
@@ -164,7 +164,7 @@ static char *cluster_trigger(struct cluster *c, const char *policy, const char *
 }
 
 /* Every queued job is built: with the artifact, or fails. */
-static void cluster_build(struct cluster *c, bool good)
+static inline void cluster_build(struct cluster *c, bool good)
 {
     struct job *j = NULL;
 
@@ -189,21 +189,21 @@ static void cluster_build(struct cluster *c, bool good)
 
 /* --- regions in rows --- */
 
-static int cluster_by_hash(const void *a, const void *b)
+static inline int cluster_by_hash(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
     return x < y ? -1 : x > y;
 }
 
-static uint64_t cluster_hash(const char *deployment, const char *region, int machine)
+static inline uint64_t cluster_hash(const char *deployment, const char *region, int machine)
 {
     AUTO_FREE char *id = mem_printf("%s-m%d", region, machine);
 
     return wave_hash(deployment, id);
 }
 
-static json_t *cluster_answer(const char *kind, const char *region, const json_t *request)
+static inline json_t *cluster_answer(const char *kind, const char *region, const json_t *request)
 {
     const char *deployment = json_string_value(json_object_get(request, "deployment"));
     json_t *thresholds = json_array(), *rank;
@@ -229,7 +229,7 @@ static json_t *cluster_answer(const char *kind, const char *region, const json_t
     return json_pack("{s:i,s:o}", "matching", CLUSTER_MACHINES, "thresholds", thresholds);
 }
 
-static void cluster_answers(struct cluster *c)
+static inline void cluster_answers(struct cluster *c)
 {
     struct db_rows *rows = NULL;
 
@@ -253,7 +253,7 @@ static void cluster_answers(struct cluster *c)
 }
 
 /* Regions verify whatever was built, at once. */
-static void cluster_replicates(struct cluster *c)
+static inline void cluster_replicates(struct cluster *c)
 {
     char hex[HASH_HEX];
 
@@ -270,8 +270,8 @@ static void cluster_replicates(struct cluster *c)
 }
 
 /* Machines do what the goal says at once; counts are what they then are. */
-static json_t *cluster_counts(struct cluster *c, const struct goal *g, const json_t *plan,
-                              bool *ret_moves)
+static inline json_t *cluster_counts(struct cluster *c, const struct goal *g, const json_t *plan,
+                                     bool *ret_moves)
 {
     const json_t *rules = json_object_get(plan, "rules");
     json_int_t n = json_integer_value(json_object_get(plan, "waves"));
@@ -321,7 +321,7 @@ static json_t *cluster_counts(struct cluster *c, const struct goal *g, const jso
                      "failures");
 }
 
-static void cluster_obeys(struct cluster *c)
+static inline void cluster_obeys(struct cluster *c)
 {
     struct db_rows *rows = NULL;
 
@@ -353,7 +353,7 @@ static void cluster_obeys(struct cluster *c)
     db_rows_free(rows);
 }
 
-static void cluster_one_turn(struct cluster *c)
+static inline void cluster_one_turn(struct cluster *c)
 {
     const struct timespec step = { 0, 5 * 1000000 };
     uint64_t seen = 0;
@@ -368,13 +368,13 @@ static void cluster_one_turn(struct cluster *c)
     (void)seen;
 }
 
-static char *cluster_state(struct cluster *c, const char *id)
+static inline char *cluster_state(struct cluster *c, const char *id)
 {
     return cluster_get(c, "SELECT state FROM deployment WHERE id = $1", id);
 }
 
 /* Turns until the deployment is in that state; the test fails if that does not come. */
-static void cluster_turn(struct cluster *c, const char *id, const char *state)
+static inline void cluster_turn(struct cluster *c, const char *id, const char *state)
 {
     for (int i = 0; i < CLUSTER_TURNS; i++) {
         AUTO_FREE char *now = cluster_state(c, id);
