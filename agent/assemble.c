@@ -20,6 +20,7 @@ struct assembly {
     struct manifest *manifest;
     struct unpack *unpack;
     uint64_t needed, local;
+    bool resumed;
     atomic_bool cancelled;
 };
 
@@ -149,6 +150,7 @@ int assembly_prepare(struct assembly *a, struct err *err)
     a->unpack = NULL;
     if (open_unpack(a, err) < 0)
         return -(int)err->code;
+    a->resumed = unpack_is_resumed(a->unpack);
     a->needed = unpack_needed_bytes(a->unpack);
     a->local = unpack_local_bytes(a->unpack);
     return reserve(a, err);
@@ -162,6 +164,11 @@ uint64_t assembly_needed_bytes(const struct assembly *a)
 uint64_t assembly_local_bytes(const struct assembly *a)
 {
     return a->local;
+}
+
+bool assembly_is_resumed(const struct assembly *a)
+{
+    return a->resumed;
 }
 
 uint64_t assembly_stream_bytes(const struct assembly *a)

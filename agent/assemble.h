@@ -40,6 +40,8 @@ bool assembly_kept_manifest(const char *dir, const struct hash *release,
 MUST_CHECK int assembly_prepare(struct assembly *a, struct err *err);
 uint64_t assembly_needed_bytes(const struct assembly *a);
 uint64_t assembly_local_bytes(const struct assembly *a);
+/* A part of the tree was put there by an earlier attempt: whoever runs it verifies it first. */
+bool assembly_is_resumed(const struct assembly *a);
 uint64_t assembly_stream_bytes(const struct assembly *a);
 
 /* pack: path of the complete full pack; NULL if nothing is needed. -ERR_CORRUPT: the pack does not

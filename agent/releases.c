@@ -166,28 +166,34 @@ int releases_verify(const char *dir, const struct hash *release, const struct ha
     return r < 0 ? err_wrap(err, "verify") : 0;
 }
 
+/* Renamed first: what is being removed must not look whole, and an attempt to stage it again must
+ * not find a half of it (RELEASE.tmp/tree counts as finished). */
+static int remove_renamed(const char *path, const char *gone, struct err *err)
+{
+    int r = dir_remove(gone, err);
+
+    if (r < 0 || !path_exists(path))
+        return r;
+    if (rename(path, gone) < 0)
+        return err_sys(err, errno, "rename %s", path);
+    return dir_remove(gone, err);
+}
+
 int releases_remove(const char *dir, const struct hash *release, struct err *err)
 {
     AUTO_FREE char *path = releases_path(dir, release);
     AUTO_FREE char *staging = releases_staging(dir, release);
+    AUTO_FREE char *gone = mem_printf("%s.gone", path);
+    int r = remove_renamed(path, gone, err);
 
-    /* Renamed first: a release that is being removed must not look whole. */
-    if (path_exists(path)) {
-        int r = dir_remove(staging, err);
-
-        if (r < 0)
-            return r;
-        if (rename(path, staging) < 0)
-            return err_sys(err, errno, "rename %s", path);
-    }
-    return dir_remove(staging, err);
+    return r < 0 ? r : remove_renamed(staging, gone, err);
 }
 
 struct found {
     char name[HASH_HEX + 8];
     struct hash release;
     struct timespec made;
-    bool whole;
+    bool whole, gone; /* gone: RELEASE.gone, a removal that was interrupted */
 };
 
 static bool parse_found(struct found *f, const char *name)
@@ -196,6 +202,7 @@ static bool parse_found(struct found *f, const char *name)
     size_t len = strlen(name);
 
     f->whole = len == HASH_HEX - 1;
+    f->gone = len > HASH_HEX && strcmp(name + HASH_HEX - 1, ".gone") == 0;
     if (!f->whole && (len < HASH_HEX || name[HASH_HEX - 1] != '.' || len >= sizeof(f->name)))
         return false;
     memcpy(hex, name, HASH_HEX - 1);
@@ -257,8 +264,11 @@ int releases_prune(const char *dir, const struct hash *keep, size_t nkeep, struc
         qsort(l.items, l.count, sizeof(*l.items), youngest_first);
     for (size_t i = 0; r == 0 && i < l.count; i++) {
         const struct found *f = &l.items[i];
+        AUTO_FREE char *entry = mem_printf("%s/%s", path, f->name);
 
-        if (!is_kept(f, keep, nkeep) && !(f->whole && spare++ < RELEASES_SPARE))
+        if (f->gone)
+            r = dir_remove(entry, err);
+        else if (!is_kept(f, keep, nkeep) && !(f->whole && spare++ < RELEASES_SPARE))
             r = releases_remove(dir, &f->release, err);
     }
     free(l.items);

@@ -2,7 +2,7 @@
  *
  * dir = ROOT/services/SERVICE. A release is there whole (releases/RELEASE/{tree,manifest,
  * release.doc}) or not at all: it was made in releases/RELEASE.tmp and renamed. `current` is a
- * symlink that only ever moves by rename. All but releases_path() and releases_has() block. */
+ * symlink that only ever moves by rename. What is removed is renamed to RELEASE.gone first. All but releases_path() and releases_has() block. */
 #ifndef AGENT_RELEASES_H
 #define AGENT_RELEASES_H
 

@@ -68,7 +68,8 @@ static void staged(void *ctx, struct stage *stage, int status, const struct err 
         char hex[HASH_HEX];
 
         log_info("service %s: staged release %.12s", s->name, hash_hex(stage_release(stage), hex));
-        switch_mark_verified(s, stage_release(stage));
+        if (stage_is_verified(stage))
+            switch_mark_verified(s, stage_release(stage));
         memset(&s->stage_failed, 0, sizeof(s->stage_failed));
         s->stage_attempt = 0;
         timer_stop(&s->retry); /* of what was wrong with it before */

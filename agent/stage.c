@@ -226,6 +226,11 @@ void stage_progress(const struct stage *s, struct stage_progress *ret)
     ret->peer_bytes = s->fetch.peer_bytes;
 }
 
+bool stage_is_verified(const struct stage *s)
+{
+    return s->assembly != NULL && !assembly_is_resumed(s->assembly);
+}
+
 const struct hash *stage_release(const struct stage *s)
 {
     return &s->o.release;

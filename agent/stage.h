@@ -42,6 +42,8 @@ void stage_start(struct stage **ret, const struct stage_options *o,
                  void (*done)(void *ctx, struct stage *s, int status, const struct err *err),
                  void *ctx);
 void stage_progress(const struct stage *s, struct stage_progress *ret);
+/* After success: all of it was verified by this attempt. */
+bool stage_is_verified(const struct stage *s);
 const struct hash *stage_release(const struct stage *s);
 /* Frees it; if it is under way it is cancelled first, and frees itself when the work pool is done
  * with it. No callback after this. */

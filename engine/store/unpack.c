@@ -33,6 +33,7 @@ struct unpack {
     struct bitmap dirty;   /* entries written to since the last checkpoint */
     size_t since;          /* segments since then */
     bool done;             /* dest was there */
+    bool resumed;
     uint64_t local_bytes;
 };
 
@@ -219,7 +220,8 @@ int unpack_open(struct unpack **ret, const struct unpack_options *o, struct err 
     bitmap_init(&u->written, u->m->nsegments);
     bitmap_init(&u->dirty, u->m->nentries);
     u->done = path_exists(o->dest);
-    if (!u->done && !resume(u, err, &r))
+    u->resumed = u->done || resume(u, err, &r);
+    if (!u->resumed)
         r = start_over(u, o, err);
     if (r < 0) {
         unpack_close(u);
@@ -245,6 +247,11 @@ void unpack_close(struct unpack *u)
     free(u->state);
     free(u->dest);
     free(u);
+}
+
+bool unpack_is_resumed(const struct unpack *u)
+{
+    return u->resumed;
 }
 
 bool unpack_needed(const struct unpack *u, size_t segment)

@@ -47,6 +47,8 @@ MUST_CHECK int unpack_open(struct unpack **ret, const struct unpack_options *opt
                            struct err *err);
 void unpack_close(struct unpack *u); /* NULL is fine */
 
+/* Something was written by a run before this one: it was verified then, and not read again now. */
+bool unpack_is_resumed(const struct unpack *u);
 bool unpack_needed(const struct unpack *u, size_t segment);
 size_t unpack_needed_count(const struct unpack *u);
 uint64_t unpack_needed_bytes(const struct unpack *u); /* of the stream */

@@ -79,6 +79,7 @@ static void test_from_nothing_and_from_a_base(void **state)
     assembly_new(&a, &one);
     assert_ok(assembly_prepare(a, &err), &err);
     assert_true(assembly_needed_bytes(a) > 0);
+    assert_false(assembly_is_resumed(a));
     assert_int_equal(assembly_local_bytes(a), 0);
     assert_int_equal(assembly_stream_bytes(a), m.p.stream_bytes);
     assert_false(releases_has(dir, &one.release));
@@ -122,6 +123,7 @@ static void test_again_after_failures(void **state)
     assert_false(assembly_kept_manifest(dir, &one.release, &other.p.artifact, &kept));
     assembly_new(&a, &one);
     assert_ok(assembly_prepare(a, &err), &err);
+    assert_true(assembly_is_resumed(a));
     assert_ok(assembly_prepare(a, &err), &err);
     assert_error(assembly_finish(a, other.pack, &err), ERR_CORRUPT, &err, "");
     assert_false(releases_has(dir, &one.release));

@@ -161,6 +161,28 @@ static void test_prune(void **state)
     assert_false(path_exists(kept_half));
 }
 
+/* Killed while it removed a release: neither whole, nor something that staging would go on with. */
+static void test_interrupted_removal(void **state)
+{
+    const char *dir = tmpdir_fresh();
+    struct hash one = name_of(1), keep[1] = { one };
+    AUTO_FREE char *base = releases_path(dir, &one);
+    AUTO_FREE char *staging = releases_staging(dir, &one);
+    AUTO_FREE char *gone = mem_printf("%s.gone", base);
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_ok(dir_make(base, 0755, &err), &err);
+    assert_ok(dir_make(gone, 0755, &err), &err); /* of another time */
+    assert_ok(releases_remove(dir, &one, &err), &err);
+    assert_false(path_exists(base) || path_exists(staging) || path_exists(gone));
+    assert_ok(dir_make(base, 0755, &err), &err);
+    assert_ok(dir_make(gone, 0755, &err), &err);
+    assert_ok(releases_prune(dir, keep, 1, &err), &err);
+    assert_true(releases_has(dir, &one));
+    assert_false(path_exists(gone));
+}
+
 static void test_document_must_be_the_release(void **state)
 {
     const char *dir = tmpdir_fresh();
@@ -187,6 +209,7 @@ int main(void)
         cmocka_unit_test(test_switch),
         cmocka_unit_test(test_verify),
         cmocka_unit_test(test_prune),
+        cmocka_unit_test(test_interrupted_removal),
         cmocka_unit_test(test_document_must_be_the_release),
     };
 
