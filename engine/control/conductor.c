@@ -20,7 +20,8 @@ struct conductor {
     struct conductor_options o;
     struct policy_host *host;
     struct verifier *verifier;
-    struct map asked; /* deployment -> struct asked: what need not be asked again yet */
+    struct map asked;    /* deployment -> struct asked: what need not be asked again yet */
+    int64_t watching_ms; /* since when the duty is ours */
     pthread_t thread;
     bool threaded;
 };
@@ -332,6 +333,7 @@ static int run_turn(struct conductor *c, struct db *d, struct turn *t, bool *ret
         return r;
     }
     t->world = w;
+    w->in.watching_ms = c->watching_ms;
     nreplies = w->in.nreplies;
     command = w->in.command;
     recall_asked(c, rec->deploy);
@@ -415,12 +417,14 @@ static int hold_duty(struct conductor *c, struct post *p, struct err *err)
 
     if (p->db == NULL)
         r = db_open(&p->db, c->o.db, err);
-    if (r == 0 && p->fence == 0)
+    if (r == 0 && p->fence == 0) {
         r = duty_claim(p->db, "conductor", c->o.holder, &p->fence, err);
-    else if (r == 0 && monotonic_ms() - p->checked_ms > DUTY_MS / 4)
+        c->watching_ms = wall_ms();
+    } else if (r == 0 && monotonic_ms() - p->checked_ms > DUTY_MS / 4) {
         r = duty_check(p->db, "conductor", p->fence, err);
-    else
+    } else {
         return r;
+    }
     p->checked_ms = monotonic_ms();
     return r;
 }

@@ -126,6 +126,11 @@ int64_t deploy_elapsed_ms(const struct deploy *d, int64_t now_ms)
     return gone < 0 ? 0 : gone;
 }
 
+int64_t deploy_since(const struct deploy_input *in, int64_t since_ms)
+{
+    return since_ms > in->watching_ms ? since_ms : in->watching_ms;
+}
+
 static int64_t hold_limit_ms(const struct deploy *d)
 {
     if (d->no_input && !d->held_by_person)
@@ -308,6 +313,7 @@ static bool is_nothing_to_do(struct step *s)
 {
     struct deploy *d = s->d;
     const struct deploy_input *in = s->in;
+    int64_t until = deploy_since(in, d->front_ms) + DEPLOY_SETTLE_MS;
 
     if (!in->same_as_last || d->state != DEPLOY_QUEUED)
         return false;
@@ -321,11 +327,11 @@ static bool is_nothing_to_do(struct step *s)
                (unsigned long long)in->last_total);
         return true;
     }
-    if (in->now_ms >= d->front_ms + DEPLOY_SETTLE_MS)
+    if (in->now_ms >= until)
         return false;
     act_waiting(s, "%llu of %llu machines that run this commit already to report",
                 (unsigned long long)in->last_healthy, (unsigned long long)in->last_total);
-    act_wake(s, d->front_ms + DEPLOY_SETTLE_MS);
+    act_wake(s, until);
     return true;
 }
 

@@ -194,6 +194,8 @@ const char *deploy_question_name(enum deploy_question q);
 
 struct deploy_input {
     int64_t now_ms;
+    int64_t watching_ms; /* since when somebody has looked without a break: who could not be seen
+                            before was not away for that. 0: always */
     const struct deploy_region_input *regions;
     size_t nregions;
 
@@ -290,6 +292,9 @@ bool deploy_allows(const struct deploy *d, enum deploy_verb verb, const char **r
 
 /* DESIGN §5: 0, 4, 5, 6, 7, 11; -1 while it lives. */
 int deploy_exit_code(const struct deploy *d);
+
+/* A time that others are given begins now if nobody looked while it ran. */
+int64_t deploy_since(const struct deploy_input *in, int64_t since_ms);
 
 /* Time that counts against the deadline: not held, not behind another deployment. */
 int64_t deploy_elapsed_ms(const struct deploy *d, int64_t now_ms);

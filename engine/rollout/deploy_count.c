@@ -5,7 +5,7 @@
 
 static bool is_lost(const struct deploy_input *in, const struct deploy_region_input *r)
 {
-    return !r->connected && in->now_ms - r->seen_ms > DEPLOY_REGION_LOST_MS;
+    return !r->connected && in->now_ms - deploy_since(in, r->seen_ms) > DEPLOY_REGION_LOST_MS;
 }
 
 static bool is_fresh(const struct deploy_region *r, const struct deploy_region_input *i)
@@ -22,7 +22,7 @@ bool counts_are_fresh(struct step *s, const char **ret_region)
         if (r->generation == 0 || input == NULL || is_fresh(r, input) || is_lost(s->in, input))
             continue;
         if (!input->connected)
-            act_wake(s, input->seen_ms + DEPLOY_REGION_LOST_MS + 1);
+            act_wake(s, deploy_since(s->in, input->seen_ms) + DEPLOY_REGION_LOST_MS + 1);
         *ret_region = r->name;
         return false;
     }

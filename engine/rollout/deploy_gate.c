@@ -164,7 +164,7 @@ static bool ask_gate(struct step *s)
 static bool somebody_is_selected(struct step *s)
 {
     struct deploy *d = s->d;
-    int64_t until = d->phase_ms + DEPLOY_SETTLE_MS;
+    int64_t until = deploy_since(s->in, d->phase_ms) + DEPLOY_SETTLE_MS;
 
     if (fleet_total(s) > 0)
         return true;
@@ -297,7 +297,7 @@ static void take_waves(struct step *s)
 static bool waits_for_region(struct step *s)
 {
     const struct deploy *d = s->d;
-    int64_t until = d->gated_ms + DEPLOY_PLAN_ASK_MS;
+    int64_t until = deploy_since(s->in, d->gated_ms) + DEPLOY_PLAN_ASK_MS;
 
     for (size_t i = 0; i < s->in->nregions; i++) {
         const struct deploy_region_input *input = &s->in->regions[i];
@@ -377,6 +377,7 @@ static bool region_is_frozen(struct step *s, size_t region)
 static bool all_regions(struct step *s, bool (*ready)(struct step *s, size_t region))
 {
     struct deploy *d = s->d;
+    int64_t until = deploy_since(s->in, d->phase_ms) + DEPLOY_PLAN_ASK_MS;
     bool all = true;
 
     for (size_t i = 0; i < d->plan->nregions; i++) {
@@ -387,8 +388,8 @@ static bool all_regions(struct step *s, bool (*ready)(struct step *s, size_t reg
             continue;
         all = false;
         act_waiting(s, "region %s to answer for the plan", name);
-        act_wake(s, d->phase_ms + DEPLOY_PLAN_ASK_MS);
-        if ((input != NULL && input->connected) || s->in->now_ms < d->phase_ms + DEPLOY_PLAN_ASK_MS)
+        act_wake(s, until);
+        if ((input != NULL && input->connected) || s->in->now_ms < until)
             continue;
         act_event(s, "late", json_pack("{s:s}", "region", name),
                   "region %s is away: the plan is made without it", name);

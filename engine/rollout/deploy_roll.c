@@ -174,7 +174,7 @@ static void wait_for_anybody(struct step *s)
 {
     struct deploy *d = s->d;
 
-    if (d->silent_ms == 0)
+    if (d->silent_ms == 0 || d->silent_ms < s->in->watching_ms)
         d->silent_ms = s->in->now_ms;
     if (s->in->now_ms >= d->silent_ms + DEPLOY_SILENT_MS) {
         hold(s, false, "no machine of wave '%s' is reachable", open_wave(d)->name);

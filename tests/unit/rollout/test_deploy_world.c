@@ -186,6 +186,32 @@ static void region_is_away_for_a_moment(void **state)
     town_free(t);
 }
 
+/* Everything stands still for five minutes; then the regions connect one after the other. */
+static void all_is_killed(struct town *t)
+{
+    if (t->watching_ms == 0 && t->d->wave == 1 && t->d->wave_open) {
+        t->now += 300000;
+        t->watching_ms = t->quiet_ms = t->now;
+    }
+    for (size_t i = 0; t->watching_ms != 0 && i < t->nregions; i++)
+        t->regions[i].connected = t->now - t->watching_ms >= 1000 + 5000 * (int64_t)i;
+}
+
+static void a_pause_of_everything_is_nobodys_absence(void **state)
+{
+    struct town *t = town_new(3, 4);
+
+    (void)state;
+    t->at = all_is_killed;
+    t->healthy_after_ms = 2000;
+    town_run(t, 900000);
+    assert_true(t->watching_ms != 0);
+    town_ends_as(t, DEPLOY_SUCCEEDED, 0, "12 machines");
+    assert_false(town_logged(t, "held"));
+    assert_true(t->d->finished_ms - t->watching_ms > 11000);
+    town_free(t);
+}
+
 static void third_is_away(struct town *t)
 {
     t->regions[2].connected = t->d->state == DEPLOY_ROLLING && t->d->wave >= 1;
@@ -327,6 +353,7 @@ int main(void)
         cmocka_unit_test(nobody_is_selected),
         cmocka_unit_test(away_machines_do_not_count),
         cmocka_unit_test(region_is_away_for_a_moment),
+        cmocka_unit_test(a_pause_of_everything_is_nobodys_absence),
         cmocka_unit_test(region_joins_late),
         cmocka_unit_test(staging_fails),
         cmocka_unit_test(rollback_does_not_finish),

@@ -53,7 +53,7 @@ struct town_region {
 
 struct town {
     struct deploy *d;
-    int64_t now;
+    int64_t now, watching_ms;
     struct town_region regions[TOWN_REGIONS];
     size_t nregions;
     struct wave_counts waves_of[TOWN_REGIONS][PLAN_WAVES_MAX];
@@ -465,6 +465,7 @@ static void town_step(struct town *t)
                    "\",\"pack\":\"" PACK "\",\"bytes\":10,\"files\":1}]}",
                    0, NULL);
     struct deploy_input in = { .now_ms = t->now,
+                               .watching_ms = t->watching_ms,
                                .regions = regions,
                                .nregions = t->nregions,
                                .job_status = t->job,
