@@ -103,10 +103,24 @@ static void drop_pack(struct service *s)
 static void reseeded(struct exchange_fetch *f, int status)
 {
     struct service *s = CONTAINER_OF(f, struct service, reseed);
+    const struct goal *g = service_goal(s);
+    const struct sources *src = g == NULL ? NULL : find_sources(s, &g->release);
 
     s->reseeding = false;
-    if (status < 0)
+    if (status < 0) {
         log_debug("service %s: give the pack again: %s", s->name, f->err.text);
+        return;
+    }
+    if (src == NULL || !hash_equal(&src->pack, &f->pack))
+        return;
+    /* What the agent before us has fetched is told again: nobody else may remember it. */
+    s->progress_release = g->release;
+    snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", g->deployment);
+    s->progress = (struct stage_progress){ .staged_bytes = f->have_bytes,
+                                           .wanted_bytes = f->total_bytes,
+                                           .seed_bytes = f->seed_bytes,
+                                           .peer_bytes = f->peer_bytes };
+    s->host.staged(s->host.ctx);
 }
 
 /* Staged by an agent before us, and its pack is still here: others may need it. */

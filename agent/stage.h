@@ -30,7 +30,7 @@ struct stage_options {
 
 struct stage_progress {
     uint64_t staged_bytes, wanted_bytes; /* of the pack */
-    uint64_t seed_bytes, peer_bytes;     /* fetched by this attempt */
+    uint64_t seed_bytes, peer_bytes;     /* of these, also by earlier attempts */
     uint64_t saved_bytes;                /* of the stream: not fetched because it was here */
 };
 

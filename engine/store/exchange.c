@@ -1,5 +1,6 @@
 #include "store/exchange.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,14 @@
 #include "base/mem.h"
 #include "io/files.h"
 #include "store/exchange_internal.h"
+
+enum { LINK_KEY = 32 };
+
+static const char *link_key(const struct link *l, char key[LINK_KEY])
+{
+    snprintf(key, LINK_KEY, "%p", (const void *)l);
+    return key;
+}
 
 static void tick(struct timer *t)
 {
@@ -30,6 +39,7 @@ int exchange_new(struct exchange **ret, const struct exchange_options *o, struct
     x->o = *o;
     x->dir = mem_strdup(o->dir);
     list_init(&x->links);
+    list_init(&x->wanting);
     list_init(&x->object_gets);
     timer_start(o->loop, &x->tick, EXCHANGE_TICK_MS, EXCHANGE_TICK_MS, tick);
     *ret = x;
@@ -59,19 +69,16 @@ void exchange_free(struct exchange *x)
     map_release(&x->packs);
     free_objects(x);
     map_release(&x->bad);
+    map_release(&x->by_link);
     free(x->dir);
     free(x);
 }
 
 struct exchange_link *link_find(const struct exchange *x, const struct link *l)
 {
-    LIST_EACH (&x->links, n) {
-        struct exchange_link *at = CONTAINER_OF(n, struct exchange_link, node);
+    char key[LINK_KEY];
 
-        if (at->link == l)
-            return at;
-    }
-    return NULL;
+    return map_get(&x->by_link, link_key(l, key));
 }
 
 struct link_pack *link_pack_find(struct exchange_link *l, const struct hash *hash)
@@ -95,14 +102,24 @@ struct link_pack *link_pack_get(struct exchange_link *l, const struct hash *hash
     return &l->packs[l->npacks++];
 }
 
+void link_pack_drop(struct exchange_link *l, struct link_pack *lp)
+{
+    l->remote_bytes -= lp->remote.len;
+    buf_release(&lp->remote);
+    *lp = l->packs[--l->npacks];
+}
+
 void exchange_attach(struct exchange *x, struct link *link)
 {
     struct exchange_link *l = mem_alloc(sizeof(*l));
+    char key[LINK_KEY];
 
     l->x = x;
     l->link = link;
     l->is_seed = link_peer_role(link) == ROLE_REGION;
     list_push(&x->links, &l->node);
+    list_init(&l->wanting);
+    map_put(&x->by_link, link_key(link, key), l);
     pack_link_opened(l);
     object_link_opened(x);
 }
@@ -119,9 +136,12 @@ void exchange_link_free(struct exchange_link *l)
 void exchange_detach(struct exchange *x, struct link *link)
 {
     struct exchange_link *l = link_find(x, link);
+    char key[LINK_KEY];
 
     if (l == NULL)
         return;
+    map_remove(&x->by_link, link_key(link, key));
+    list_remove(&l->wanting);
     pack_link_closed(l);
     object_link_closed(l);
     list_remove(&l->node);
@@ -158,9 +178,12 @@ bool exchange_message(struct exchange *x, struct link *link, enum msg_type type,
     return true;
 }
 
-void exchange_drained(struct exchange *x, struct link *l)
+void exchange_drained(struct exchange *x, struct link *link)
 {
-    (void)l;
+    struct exchange_link *l = link_find(x, link);
+
+    if (l != NULL)
+        pack_leave_rest(l);
     give_more(x);
 }
 

@@ -5,12 +5,12 @@
  * pack is a file, verified leaf by leaf against its index before a leaf is kept or served.
  *
  *     exchange_new(&x, &options, &err);
- *     exchange_attach(x, link)           each open link whose other side may have something or want
- * it if (exchange_message(x, link, type, msg)) return;     in the link handler exchange_drained(x,
- * link); exchange_detach(x, link)   likewise
+ *     exchange_attach(x, link)     each open link whose other side may have something or want it
+ *     exchange_message(x, link, type, msg), exchange_drained(x, link)     in the link handler
+ *     exchange_detach(x, link)
  *
- * Files of a pack in dir: HEX.pack, HEX.bitmap (which leaves were verified; they are hashed again
- * after a restart), HEX.index. After kill -9 exchange_fetch() goes on from there: no leaf that was
+ * Files of a pack in dir: HEX.pack, and HEX.bitmap (two bitmaps: which leaves were verified, and which
+ * of these came from a region node; they are hashed again after a restart). After kill -9 exchange_fetch() goes on from there: no leaf that was
  * verified is fetched again. A leaf that fails its hash is thrown away and counted against its
  * sender; at EXCHANGE_BAD_MAX the link is closed and the sender's id refused until restart.
  *
@@ -30,9 +30,11 @@ enum {
     EXCHANGE_QUEUE_MAX = 1024, /* leaves one link may have asked for */
     EXCHANGE_OUT_MAX =
         1 << 20, /* bytes that may wait on a link before more leaves are read for it */
-    EXCHANGE_LINK_PACKS_MAX = 128, /* packs of which we remember what one link has */
+    EXCHANGE_LINK_PACKS_MAX = 256,      /* packs of which we remember what one link has */
+    EXCHANGE_LINK_REMOTE_MAX = 1 << 20, /* bytes of that for packs that we do not have */
     EXCHANGE_TICK_MS = 250,
     EXCHANGE_OBJECT_MS = 10000, /* for one chunk of an object, then another link is asked */
+    EXCHANGE_CHUNK_MS = 1000,   /* and for each further chunk of it on average */
 };
 
 struct exchange;
@@ -81,7 +83,7 @@ struct exchange_object {
     struct exchange *x; /* private from here on */
     struct list node;
     struct link *asked;
-    int64_t asked_ms;
+    int64_t asked_ms, begun_ms; /* this chunk, the first one, of that link */
     uint64_t total;
     uint32_t tried;
 };
@@ -94,7 +96,7 @@ void exchange_object_cancel(struct exchange_object *o); /* no callback after thi
 struct exchange_fetch {
     struct hash pack;
     uint64_t total_bytes, have_bytes;
-    uint64_t seed_bytes, peer_bytes; /* fetched from region nodes, from machines; this time */
+    uint64_t seed_bytes, peer_bytes; /* of these: from region nodes, from machines */
     struct err err;
     void (*done)(struct exchange_fetch *f, int status);
     void *user;

@@ -13,22 +13,36 @@ struct opening {
     struct work work;
     struct exchange *x;
     struct exchange_pack *p;
-    struct bitmap have;
+    struct bitmap have, seeded;
     int status;
     struct err err;
 };
+
+/* The bitmaps of an earlier run; empty if they are not whole. */
+static void read_bitmaps(const struct opening *o, struct bitmap *named, struct bitmap *seeded)
+{
+    size_t size = bitmap_size(named);
+    unsigned char *bytes = mem_realloc(NULL, 2 * size + 1);
+
+    if (pread(o->p->bitmap_fd, bytes, 2 * size, 0) == (ssize_t)(2 * size)) {
+        (void)bitmap_load(named, bytes, size);
+        (void)bitmap_load(seeded, bytes + size, size);
+    }
+    free(bytes);
+}
 
 /* Which leaves does the bitmap of an earlier run name, and are they really there? */
 static int check_leaves(struct opening *o)
 {
     struct exchange_pack *p = o->p;
-    unsigned char *bytes = mem_realloc(NULL, bitmap_size(&o->have) + LEAF_BYTES);
-    ssize_t n = pread(p->bitmap_fd, bytes, bitmap_size(&o->have), 0);
-    struct bitmap named;
+    unsigned char *bytes = mem_realloc(NULL, LEAF_BYTES);
+    size_t size = bitmap_size(&o->have);
+    struct bitmap named, seeded;
+    int rv;
 
     bitmap_init(&named, o->have.bits);
-    if (n == (ssize_t)bitmap_size(&named))
-        (void)bitmap_load(&named, bytes, (size_t)n);
+    bitmap_init(&seeded, o->have.bits);
+    read_bitmaps(o, &named, &seeded);
     for (size_t i = 0; i < named.bits; i++) {
         size_t len = pack_leaf_bytes(p->index, i);
         struct hash h;
@@ -36,12 +50,16 @@ static int check_leaves(struct opening *o)
         if (!bitmap_get(&named, i) || fd_read_at(p->fd, bytes, len, i * LEAF_BYTES, NULL) < 0)
             continue;
         h = sha256_of(bytes, len);
-        if (hash_equal(&h, &p->index->leaves[i]))
-            bitmap_put(&o->have, i, true);
+        if (!hash_equal(&h, &p->index->leaves[i]))
+            continue;
+        bitmap_put(&o->have, i, true);
+        bitmap_put(&o->seeded, i, bitmap_get(&seeded, i));
     }
     bitmap_release(&named);
+    bitmap_release(&seeded);
     free(bytes);
-    return fd_write_at(p->bitmap_fd, o->have.bytes, bitmap_size(&o->have), 0, &o->err);
+    rv = fd_write_at(p->bitmap_fd, o->have.bytes, size, 0, &o->err);
+    return rv < 0 ? rv : fd_write_at(p->bitmap_fd, o->seeded.bytes, size, size, &o->err);
 }
 
 static int open_file(int *ret_fd, const char *path, struct err *err)
@@ -77,27 +95,51 @@ static void opening_run(struct work *w)
     o->status = open_files(o);
 }
 
+/* What is here already, and where it came from. */
+static void count_fetch(struct exchange_fetch *f, const struct exchange_pack *p)
+{
+    f->have_bytes = f->seed_bytes = f->peer_bytes = 0;
+    for (size_t i = 0; i < p->index->nleaves; i++) {
+        size_t len = pack_leaf_bytes(p->index, i);
+
+        if (!bitmap_get(picker_have(p->picker), i))
+            continue;
+        f->have_bytes += len;
+        if (!p->seeded_only)
+            *(bitmap_get(&p->seeded, i) ? &f->seed_bytes : &f->peer_bytes) += len;
+    }
+}
+
+static void not_opened(struct opening *o)
+{
+    struct exchange_fetch *f = o->p->fetch;
+
+    o->p->fetch = NULL;
+    pack_drop(o->x, o->p);
+    if (f == NULL)
+        return;
+    f->p = NULL;
+    f->active = false;
+    f->err = o->err;
+    f->done(f, o->status);
+}
+
 static void opened(struct opening *o)
 {
     struct exchange_pack *p = o->p;
 
     p->checking = false;
     if (o->status < 0) {
-        struct exchange_fetch *f = p->fetch;
-
-        if (f != NULL) {
-            f->err = o->err;
-            pack_finish(p, o->status);
-        }
-        pack_drop(o->x, p);
+        not_opened(o);
         return;
     }
-    for (size_t i = 0; i < o->have.bits; i++)
+    for (size_t i = 0; i < o->have.bits; i++) {
         if (bitmap_get(&o->have, i))
             (void)picker_got(p->picker, -1, i, 0);
+        bitmap_put(&p->seeded, i, bitmap_get(&o->seeded, i));
+    }
     if (p->fetch != NULL)
-        for (size_t i = 0; i < o->have.bits; i++)
-            p->fetch->have_bytes += bitmap_get(&o->have, i) ? pack_leaf_bytes(p->index, i) : 0;
+        count_fetch(p->fetch, p);
     pack_take_up(o->x, p);
     pack_maybe_done(o->x, p);
 }
@@ -113,6 +155,7 @@ static void opening_done(struct work *w)
     else if (o->p->pending == 0)
         pack_free(o->x, o->p);
     bitmap_release(&o->have);
+    bitmap_release(&o->seeded);
     free(o);
 }
 
@@ -131,6 +174,7 @@ static void start_opening(struct exchange_fetch *f, struct pack_index *index)
     o->x = f->x;
     o->p = p;
     bitmap_init(&o->have, index->nleaves);
+    bitmap_init(&o->seeded, index->nleaves);
     f->x->works++;
     work_submit(f->x->o.pool, &o->work);
 }
@@ -174,8 +218,7 @@ void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const st
     p->fetch = f;
     f->p = p;
     f->total_bytes = p->index->bytes;
-    for (size_t i = 0; i < p->index->nleaves; i++)
-        f->have_bytes += bitmap_get(picker_have(p->picker), i) ? pack_leaf_bytes(p->index, i) : 0;
+    count_fetch(f, p);
     timer_start(x->o.loop, &x->tick, 0, EXCHANGE_TICK_MS, x->tick.fn);
 }
 

@@ -52,6 +52,8 @@ void give_on_want(struct exchange_link *l, const struct msg_want *m)
     VEC_GROW(l->wants, l->nwants, l->wants_cap);
     l->wants[l->nwants++] = (struct want){ m->pack, m->first, m->count };
     l->wanted_leaves += m->count;
+    if (l->nwants == 1)
+        list_push(&l->x->wanting, &l->wanting);
     give_more(l->x);
 }
 
@@ -65,7 +67,7 @@ static size_t completeness(struct exchange_link *l)
 
     if (p == NULL || p->picker == NULL || lp == NULL || lp->peer < 0)
         return 0;
-    return picker_peer_count(p->picker, lp->peer);
+    return picker_peer_has(p->picker, lp->peer)->set;
 }
 
 static struct exchange_link *next_to_serve(struct exchange *x)
@@ -73,11 +75,11 @@ static struct exchange_link *next_to_serve(struct exchange *x)
     struct exchange_link *best = NULL;
     size_t best_has = 0;
 
-    LIST_EACH (&x->links, n) {
-        struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
+    LIST_EACH (&x->wanting, n) {
+        struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, wanting);
         size_t has;
 
-        if (l->nwants == 0 || link_out_bytes(l->link) + l->reading * LEAF_BYTES > EXCHANGE_OUT_MAX)
+        if (link_out_bytes(l->link) + l->reading * LEAF_BYTES > EXCHANGE_OUT_MAX)
             continue;
         has = completeness(l);
         if (best == NULL || has < best_has) {
@@ -92,8 +94,12 @@ static void give_run(struct work *w)
 {
     struct giving *g = CONTAINER_OF(w, struct giving, work);
     struct err err = ERR_INIT;
+    struct hash h;
 
     g->status = fd_read_at(g->p->fd, g->bytes, g->len, (uint64_t)g->leaf * LEAF_BYTES, &err);
+    h = sha256_of(g->bytes, g->len);
+    if (g->status == 0 && !hash_equal(&h, &g->p->index->leaves[g->leaf]))
+        g->status = err_set(&err, ERR_CORRUPT, "it has changed on this disk");
     if (g->status < 0)
         log_error("read leaf %u of pack %.12s: %s", g->leaf, g->p->hex, err.text);
 }
@@ -104,7 +110,7 @@ static void give_send(struct giving *g)
     struct err err = ERR_INIT;
 
     if (g->status < 0) {
-        refuse(g->l, &(struct msg_want){ g->p->hash, g->leaf, 1 }, ERR_NOT_FOUND);
+        refuse(g->l, &(struct msg_want){ g->p->hash, g->leaf, 1 }, ERR_CORRUPT);
         return;
     }
     if (link_send(g->l->link, MSG_LEAF, &m, &err) == 0)
@@ -148,6 +154,9 @@ static void start_one(struct exchange *x, struct exchange_link *l)
     l->wanted_leaves--;
     if (w->count == 0)
         memmove(l->wants, l->wants + 1, --l->nwants * sizeof(*l->wants));
+    list_remove(&l->wanting);
+    if (l->nwants > 0) /* to the end: those that have equally much take turns */
+        list_push(&x->wanting, &l->wanting);
     if (p == NULL)
         return;
     g = mem_alloc(sizeof(*g));

@@ -7,7 +7,8 @@
  *   exchange_give.c    leaves read and sent to those who want them
  *
  * A link learns what we have of a pack by BITMAP: sent to every link when a pack is taken up, and once in
- * answer to the first BITMAP that comes from it; HAVE tells the rest. */
+ * answer to the first BITMAP that comes from it; HAVE tells the rest. An empty BITMAP ends that when the
+ * pack is forgotten: both sides then know as much of it as when the link was opened. */
 #ifndef STORE_EXCHANGE_INTERNAL_H
 #define STORE_EXCHANGE_INTERNAL_H
 
@@ -25,10 +26,12 @@ struct exchange_pack {
     struct picker *picker;
     struct exchange_fetch *fetch; /* NULL: complete, or given up for now */
     int bitmap_fd;
-    size_t pending;   /* leaves and checks in the pool */
-    bool forgotten;   /* freed when pending is 0 */
-    bool checking;    /* leaves on disk are being hashed after a restart */
-    struct buf fresh; /* leaf numbers (uint32_t) to be told by HAVE at the next tick */
+    size_t pending;       /* leaves and checks in the pool */
+    bool forgotten;       /* freed when pending is 0 */
+    bool checking;        /* leaves on disk are being hashed after a restart */
+    bool untold;          /* a BITMAP did not fit into a link's buffer: the tick sends it */
+    struct bitmap seeded; /* leaves that came from region nodes */
+    struct buf fresh;     /* leaf numbers (uint32_t) to be told by HAVE at the next tick */
 };
 
 /* What one link has of one pack. */
@@ -37,6 +40,7 @@ struct link_pack {
     struct buf remote; /* its bitmap, as it came, when we do not have the pack ourselves */
     bool heard;        /* a BITMAP came */
     bool told;         /* ours was sent */
+    bool leaving;      /* the empty one is to be sent: its buffer was full */
     int peer;          /* in the pack's picker, -1: none */
 };
 
@@ -52,16 +56,19 @@ struct exchange_link {
     bool gone;    /* detached; freed when reading is 0 */
     struct link_pack *packs;
     size_t npacks, packs_cap;
+    size_t remote_bytes; /* in packs[].remote */
     struct want *wants;
     size_t nwants, wants_cap, wanted_leaves;
     size_t reading; /* leaves of its wants in the pool */
     struct list node;
+    struct list wanting; /* in x->wanting while it has wants */
 };
 
 struct exchange {
     struct exchange_options o;
     char *dir;
-    struct list links;
+    struct list links, wanting;
+    struct map by_link; /* %p of its struct link -> struct exchange_link */
     struct map packs;   /* hex -> struct exchange_pack */
     struct map objects; /* hex -> struct buf */
     struct map bad;     /* link id -> count, as uintptr_t */
@@ -78,11 +85,13 @@ void exchange_link_free(struct exchange_link *l);
 struct link_pack *link_pack_find(struct exchange_link *l, const struct hash *hash);
 /* Finds or makes it; NULL at EXCHANGE_LINK_PACKS_MAX. */
 struct link_pack *link_pack_get(struct exchange_link *l, const struct hash *hash);
+void link_pack_drop(struct exchange_link *l, struct link_pack *lp);
 
 void pack_on_bitmap(struct exchange_link *l, const struct msg_bitmap *m);
 void pack_on_have(struct exchange_link *l, const struct msg_have *m);
 void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m);
 void pack_on_refuse(struct exchange_link *l, const struct msg_refuse *m);
+void pack_leave_rest(struct exchange_link *l); /* empty BITMAPs that are still to be sent */
 void pack_link_opened(struct exchange_link *l);
 void pack_link_closed(struct exchange_link *l);
 void pack_tick(struct exchange_pack *p, struct exchange *x); /* HAVEs, overdue questions */
@@ -91,8 +100,8 @@ struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
 void pack_take_up(struct exchange *x,
                   struct exchange_pack *p); /* tells everybody, asks everybody */
 void pack_maybe_done(struct exchange *x,
-                     struct exchange_pack *p);               /* calls back if it is complete */
-void pack_finish(struct exchange_pack *p, int status);       /* ends its fetch */
+                     struct exchange_pack *p);         /* calls back if it is complete */
+void pack_finish(struct exchange_pack *p, int status); /* ends its fetch; p may be gone then */
 void pack_drop(struct exchange *x, struct exchange_pack *p); /* frees it once nothing is pending */
 void pack_free(struct exchange *x, struct exchange_pack *p);
 

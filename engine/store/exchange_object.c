@@ -67,14 +67,17 @@ static void ask(struct exchange_object *o, struct exchange_link *l)
 /* Asks a link other than the last one if there is one; starts over from byte 0 on a change of link. */
 static void ask_somebody(struct exchange_object *o)
 {
+    struct link *before = o->asked;
     uint32_t count = 0, at;
 
     LIST_EACH (&o->x->links, n)
         count++;
     o->asked = NULL;
-    buf_reset(&o->out);
+    if (count != 1 || before == NULL)
+        buf_reset(&o->out);
     if (count == 0)
         return; /* exchange_attach() will wake us */
+    o->begun_ms = loop_now_ms(o->x->o.loop);
     at = o->tried++ % count;
     LIST_EACH (&o->x->links, n) {
         if (at-- > 0)
@@ -145,12 +148,33 @@ static void whole_object(struct exchange_link *l, struct exchange_object *o)
     struct hash h = sha256_of(o->out.data, o->out.len);
 
     if (!hash_equal(&h, &o->hash)) {
+        o->asked = NULL;
         ask_somebody(o);
         link_was_bad(l, "an object that does not match its digest");
         return;
     }
     exchange_offer(l->x, o->out.data, o->out.len);
     finish(o, 0);
+}
+
+/* Every chunk but the last is whole, and the size stays what it was: nobody can keep us waiting for
+ * crumbs. */
+static bool is_next_chunk(const struct exchange_object *o, const struct msg_object *m)
+{
+    uint64_t left = m->total - m->offset;
+
+    return m->total <= o->max && m->offset < m->total &&
+           m->bytes.len == (left < OBJECT_CHUNK ? left : OBJECT_CHUNK) &&
+           (o->out.len == 0 || m->total == o->total);
+}
+
+/* Slower than a chunk a second in the long run: another link may be faster. */
+static bool is_late(const struct exchange_object *o, int64_t now_ms)
+{
+    int64_t chunks = (int64_t)(o->out.len / OBJECT_CHUNK);
+
+    return now_ms - o->asked_ms > EXCHANGE_OBJECT_MS ||
+           now_ms - o->begun_ms > EXCHANGE_OBJECT_MS + chunks * EXCHANGE_CHUNK_MS;
 }
 
 void object_on_object(struct exchange_link *l, const struct msg_object *m)
@@ -163,11 +187,12 @@ void object_on_object(struct exchange_link *l, const struct msg_object *m)
         o->asked = NULL; /* it has none; the tick asks the next one */
         return;
     }
-    if (m->total > o->max || m->bytes.len == 0 || m->bytes.len > m->total - m->offset) {
+    if (!is_next_chunk(o, m)) {
         o->asked = NULL;
         link_was_bad(l, "an object of the wrong size");
         return;
     }
+    o->total = m->total;
     buf_append(&o->out, m->bytes.data, m->bytes.len);
     if (o->out.len == m->total)
         whole_object(l, o);
@@ -220,7 +245,7 @@ void object_tick(struct exchange *x)
     LIST_EACH (&x->object_gets, n) {
         struct exchange_object *o = CONTAINER_OF(n, struct exchange_object, node);
 
-        if (o->asked == NULL || now_ms - o->asked_ms > EXCHANGE_OBJECT_MS)
+        if (o->asked == NULL || is_late(o, now_ms))
             ask_somebody(o);
     }
 }

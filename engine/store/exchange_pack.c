@@ -27,6 +27,7 @@ struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
     hash_hex(hash, p->hex);
     p->index = index;
     p->fd = p->bitmap_fd = -1;
+    bitmap_init(&p->seeded, index->nleaves);
     p->picker = picker_new(index->nleaves, x->o.seed ^ hash->b[0]);
     map_put(&x->packs, p->hex, p);
     return p;
@@ -42,6 +43,7 @@ void pack_free(struct exchange *x, struct exchange_pack *p)
     picker_free(p->picker);
     pack_index_free(p->index);
     buf_release(&p->fresh);
+    bitmap_release(&p->seeded);
     free(p->path);
     free(p);
 }
@@ -53,8 +55,13 @@ static void tell_bitmap(struct exchange_pack *p, struct exchange_link *l)
     struct link_pack *lp = link_pack_get(l, &p->hash);
     struct err err = ERR_INIT;
 
-    if (lp != NULL && link_send(l->link, MSG_BITMAP, &m, &err) == 0)
-        lp->told = true;
+    if (lp == NULL)
+        return;
+    lp->told = link_send(l->link, MSG_BITMAP, &m, &err) == 0;
+    if (lp->told)
+        lp->leaving = false;
+    else
+        p->untold = true;
 }
 
 static void tell_tracker(struct exchange *x, struct exchange_pack *p)
@@ -110,33 +117,54 @@ static void ask_all(struct exchange *x, struct exchange_pack *p)
         ask_link(p, CONTAINER_OF(n, struct exchange_link, node), now_ms);
 }
 
-static bool is_empty(const struct bytes *b)
+/* It has and wants nothing of the pack any more. */
+static void pack_on_leave(struct exchange_link *l, struct exchange_pack *p, const struct hash *hash)
 {
-    for (size_t i = 0; i < b->len; i++)
-        if (b->data[i] != 0)
-            return false;
-    return true;
+    struct link_pack *lp = link_pack_find(l, hash);
+
+    if (lp == NULL)
+        return;
+    if (p != NULL && lp->peer >= 0)
+        picker_peer_remove(p->picker, lp->peer);
+    link_pack_drop(l, lp);
+    if (p != NULL && can_ask(p))
+        ask_all(l->x, p);
+}
+
+/* Until we take the pack up. */
+static void keep_remote(struct exchange_link *l, struct link_pack *lp, const void *bytes,
+                        size_t len)
+{
+    l->remote_bytes -= lp->remote.len;
+    buf_reset(&lp->remote);
+    if (l->remote_bytes + len > EXCHANGE_LINK_REMOTE_MAX)
+        lp->heard = false;
+    else
+        buf_append(&lp->remote, bytes, len);
+    l->remote_bytes += lp->remote.len;
 }
 
 void pack_on_bitmap(struct exchange_link *l, const struct msg_bitmap *m)
 {
     struct exchange_pack *p = pack_find(l->x, &m->pack);
-    struct link_pack *lp = link_pack_get(l, &m->pack);
+    struct link_pack *lp;
     bool first;
 
+    if (m->bitmap.len == 0) {
+        pack_on_leave(l, p, &m->pack);
+        return;
+    }
+    lp = link_pack_get(l, &m->pack);
     if (lp == NULL)
         return;
     first = !lp->heard;
     lp->heard = true;
     if (p == NULL || p->checking) {
-        buf_reset(&lp->remote);
-        buf_append(&lp->remote, m->bitmap.data, m->bitmap.len);
+        keep_remote(l, lp, m->bitmap.data, m->bitmap.len);
         return;
     }
     know_peer(p, l, lp, m->bitmap.data, m->bitmap.len);
-    /* One that has nothing (again: it had forgotten the pack) may have forgotten us with it. Two
-     * that have nothing leave it at that. */
-    if (first || !lp->told || (is_empty(&m->bitmap) && picker_have(p->picker)->set > 0))
+    if (first || !lp->told)
         tell_bitmap(p, l);
     ask_link(p, l, loop_now_ms(l->x->o.loop));
 }
@@ -166,6 +194,9 @@ void pack_on_refuse(struct exchange_link *l, const struct msg_refuse *m)
     if (p == NULL || lp == NULL || lp->peer < 0)
         return;
     picker_refused(p->picker, lp->peer, m->first, m->count);
+    if (m->code == ERR_CORRUPT) /* of what it has, only this cannot be read */
+        for (uint32_t i = 0; i < m->count && i < PIECE_LEAVES_MAX; i++)
+            picker_peer_lacks(p->picker, lp->peer, (size_t)m->first + i);
     if (m->code != ERR_NOT_FOUND)
         return; /* busy: the tick asks again */
     picker_peer_remove(p->picker, lp->peer);
@@ -185,8 +216,10 @@ static void tell_haves(struct exchange *x, struct exchange_pack *p)
 
         if (lp == NULL || !lp->heard || l->is_seed)
             continue;
-        if (link_send(l->link, MSG_HAVE, &m, &err) < 0)
+        if (link_send(l->link, MSG_HAVE, &m, &err) < 0) {
             lp->told = false; /* its buffer is full: the tick sends the whole bitmap */
+            p->untold = true;
+        }
     }
     buf_reset(&p->fresh);
 }
@@ -210,11 +243,10 @@ void pack_maybe_done(struct exchange *x, struct exchange_pack *p)
     pack_finish(p, 0);
 }
 
-void pack_tick(struct exchange_pack *p, struct exchange *x)
+/* A machine tells everybody, a region node who has told it. */
+static void tell_untold(struct exchange_pack *p, struct exchange *x)
 {
-    if (p->checking || p->forgotten)
-        return;
-    tell_haves(x, p);
+    p->untold = false;
     LIST_EACH (&x->links, n) {
         struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
         struct link_pack *lp = link_pack_find(l, &p->hash);
@@ -222,6 +254,16 @@ void pack_tick(struct exchange_pack *p, struct exchange *x)
         if (lp != NULL && !lp->told && (lp->heard || x->o.join != NULL))
             tell_bitmap(p, l);
     }
+}
+
+void pack_tick(struct exchange_pack *p, struct exchange *x)
+{
+    if (p->checking || p->forgotten)
+        return;
+    tell_haves(x, p);
+    if (p->untold)
+        tell_untold(p, x);
+    picker_expire(p->picker, loop_now_ms(x->o.loop));
     if (can_ask(p))
         ask_all(x, p);
     pack_maybe_done(x, p);
@@ -266,12 +308,15 @@ static struct exchange_link *link_by_id(struct exchange *x, const char *id)
     return NULL;
 }
 
-static void remember_leaf(struct exchange_pack *p, uint32_t leaf)
+static void remember_leaf(struct exchange_pack *p, uint32_t leaf, bool from_seed)
 {
     const struct bitmap *have = picker_have(p->picker);
+    uint64_t at = leaf / 8;
     struct err err = ERR_INIT;
 
-    if (fd_write_at(p->bitmap_fd, have->bytes + leaf / 8, 1, leaf / 8, &err) < 0)
+    bitmap_put(&p->seeded, leaf, from_seed);
+    if (fd_write_at(p->bitmap_fd, p->seeded.bytes + at, 1, bitmap_size(have) + at, &err) < 0 ||
+        fd_write_at(p->bitmap_fd, have->bytes + at, 1, at, &err) < 0)
         log_warn("bitmap of pack %.12s: %s", p->hex, err.text);
     buf_append(&p->fresh, &(struct msg_index){ leaf }, sizeof(struct msg_index));
 }
@@ -285,7 +330,7 @@ static void leaf_kept(struct arrival *a)
 
     if (!picker_got(p->picker, peer, a->leaf, loop_now_ms(a->x->o.loop)))
         return;
-    remember_leaf(p, a->leaf);
+    remember_leaf(p, a->leaf, a->from_seed);
     if (p->fetch != NULL) {
         p->fetch->have_bytes += a->len;
         *(a->from_seed ? &p->fetch->seed_bytes : &p->fetch->peer_bytes) += a->len;
@@ -301,13 +346,8 @@ static void leaf_bad(struct arrival *a)
 
     if (lp != NULL && lp->peer >= 0)
         picker_refused(a->p->picker, lp->peer, a->leaf, 1);
-    if (a->status == -ERR_CORRUPT) {
-        if (l != NULL)
-            link_was_bad(l, "a leaf that does not match its digest");
-    } else if (a->p->fetch != NULL) {
-        a->p->fetch->err = a->err;
-        pack_finish(a->p, a->status);
-    }
+    if (a->status == -ERR_CORRUPT && l != NULL)
+        link_was_bad(l, "a leaf that does not match its digest");
 }
 
 static void arrival_done(struct work *w)
@@ -325,9 +365,14 @@ static void arrival_done(struct work *w)
             leaf_kept(a);
         else
             leaf_bad(a);
-        if (can_ask(p))
-            ask_all(a->x, p);
-        pack_maybe_done(a->x, p);
+        if (a->status < 0 && a->status != -ERR_CORRUPT && p->fetch != NULL) {
+            p->fetch->err = a->err; /* the disk: no use in asking for more */
+            pack_finish(p, a->status);
+        } else {
+            if (can_ask(p))
+                ask_all(a->x, p);
+            pack_maybe_done(a->x, p);
+        }
     }
     free(a->bytes);
     free(a->from);
@@ -400,8 +445,10 @@ void pack_take_up(struct exchange *x, struct exchange_pack *p)
 
         if (lp != NULL && lp->heard)
             know_peer(p, l, lp, buf_str(&lp->remote), lp->remote.len);
-        if (lp != NULL)
+        if (lp != NULL) {
+            l->remote_bytes -= lp->remote.len;
             buf_release(&lp->remote);
+        }
         if (x->o.join != NULL || (lp != NULL && lp->heard))
             tell_bitmap(p, l);
     }
@@ -439,16 +486,45 @@ int exchange_seed(struct exchange *x, const void *index, size_t len, const char 
     return 0;
 }
 
+static bool say_leaving(struct exchange_link *l, const struct hash *pack)
+{
+    struct msg_bitmap m = { *pack, { NULL, 0 } };
+    struct err err = ERR_INIT;
+
+    return link_send(l->link, MSG_BITMAP, &m, &err) == 0;
+}
+
+/* We know of it what a new link would know; what it told before we told anything is kept. */
+static void leave_link(struct exchange_pack *p, struct exchange_link *l, struct link_pack *lp)
+{
+    if (lp->told && say_leaving(l, &p->hash)) {
+        link_pack_drop(l, lp);
+        return;
+    }
+    if (lp->peer >= 0) {
+        const struct bitmap *has = picker_peer_has(p->picker, lp->peer);
+
+        keep_remote(l, lp, has->bytes, bitmap_size(has));
+    }
+    lp->peer = -1;
+    lp->leaving = lp->told;
+}
+
+void pack_leave_rest(struct exchange_link *l)
+{
+    for (size_t i = l->npacks; i-- > 0;)
+        if (l->packs[i].leaving && say_leaving(l, &l->packs[i].hash))
+            link_pack_drop(l, &l->packs[i]);
+}
+
 void pack_drop(struct exchange *x, struct exchange_pack *p)
 {
     LIST_EACH (&x->links, n) {
-        struct link_pack *lp =
-            link_pack_find(CONTAINER_OF(n, struct exchange_link, node), &p->hash);
+        struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
+        struct link_pack *lp = link_pack_find(l, &p->hash);
 
-        if (lp == NULL)
-            continue;
-        lp->peer = -1;
-        lp->told = lp->heard = false;
+        if (lp != NULL)
+            leave_link(p, l, lp);
     }
     map_remove(&x->packs, p->hex);
     p->forgotten = true;

@@ -5,19 +5,19 @@
 
 #include "base/mem.h"
 
-/* An open question: leaves of a piece asked of a peer. At most two for one piece (the second steals
- * it). */
+/* An open question: leaves of a piece asked of a peer. The second and further of one piece steal it. */
 struct asked {
     int64_t since_ms;
     size_t piece, first, count; /* the leaves asked for lie in this piece */
     int peer;
-    bool stolen; /* somebody else was asked as well */
 };
 
 struct peer {
     bool used;
     struct bitmap has; /* leaves */
     size_t asked;
+    int64_t moved_ms;   /* when it last brought something, or was asked with nothing open */
+    int64_t snubbed_ms; /* until then it is asked nothing */
 };
 
 struct picker {
@@ -110,8 +110,7 @@ int picker_peer_add(struct picker *p)
     for (int i = 0; i < PICKER_PEERS_MAX; i++) {
         if (p->peers[i].used)
             continue;
-        p->peers[i].used = true;
-        p->peers[i].asked = 0;
+        p->peers[i] = (struct peer){ .used = true };
         bitmap_init(&p->peers[i].has, p->have.bits);
         return i;
     }
@@ -173,9 +172,15 @@ bool picker_peer_have(struct picker *p, int peer, size_t leaf)
     return true;
 }
 
-size_t picker_peer_count(const struct picker *p, int peer)
+void picker_peer_lacks(struct picker *p, int peer, size_t leaf)
 {
-    return p->peers[peer].has.set;
+    if (bitmap_put(&p->peers[peer].has, leaf, false) && leaf % p->piece_leaves == 0)
+        p->rarity[leaf / p->piece_leaves]--;
+}
+
+const struct bitmap *picker_peer_has(const struct picker *p, int peer)
+{
+    return &p->peers[peer].has;
 }
 
 size_t picker_asked(const struct picker *p, int peer)
@@ -213,7 +218,8 @@ static void mark_asked(struct picker *p, const struct asked *a)
     VEC_GROW(p->asked, p->nasked, p->asked_cap);
     p->asked[p->nasked++] = *a;
     p->open[a->piece]++;
-    p->peers[a->peer].asked++;
+    if (p->peers[a->peer].asked++ == 0)
+        p->peers[a->peer].moved_ms = a->since_ms;
 }
 
 static size_t rarest(struct picker *p, const struct peer *from)
@@ -237,39 +243,49 @@ static size_t rarest(struct picker *p, const struct peer *from)
     return best;
 }
 
-/* The piece that has been open longest with one other peer, if that peer is overdue. */
-static size_t steal(struct picker *p, int peer, int64_t now_ms)
+/* Is everybody who was asked for the piece overdue? */
+static bool all_overdue(const struct picker *p, size_t piece, int64_t now_ms)
 {
     double overdue = p->piece_ms * 3 < STEAL_MIN_MS ? STEAL_MIN_MS : p->piece_ms * 3;
-    struct asked *best = NULL;
+
+    for (size_t i = 0; i < p->nasked; i++)
+        if (p->asked[i].piece == piece && (double)(now_ms - p->asked[i].since_ms) < overdue)
+            return false;
+    return true;
+}
+
+/* The piece that has been open longest with other peers, if all of them are overdue. */
+static size_t steal(const struct picker *p, int peer, int64_t now_ms)
+{
+    const struct asked *best = NULL;
     size_t first, count;
 
     for (size_t i = 0; i < p->nasked; i++) {
-        struct asked *a = &p->asked[i];
+        const struct asked *a = &p->asked[i];
 
-        if (a->stolen || p->open[a->piece] > 1 || is_asked_of(p, a->piece, peer))
+        if (best != NULL && a->since_ms >= best->since_ms)
             continue;
-        if (!useful_range(p, &p->peers[peer], a->piece, &first, &count))
-            continue;
-        if ((double)(now_ms - a->since_ms) >= overdue && (!best || a->since_ms < best->since_ms))
+        if (p->open[a->piece] < PICKER_ASKED_MAX && !is_asked_of(p, a->piece, peer) &&
+            useful_range(p, &p->peers[peer], a->piece, &first, &count) &&
+            all_overdue(p, a->piece, now_ms))
             best = a;
     }
-    if (best == NULL)
-        return p->npieces;
-    best->stolen = true;
-    return best->piece;
+    return best == NULL ? p->npieces : best->piece;
 }
 
 bool picker_choose(struct picker *p, int peer, int64_t now_ms, size_t *ret_first, size_t *ret_count)
 {
     struct peer *from = &p->peers[peer];
-    size_t piece = rarest(p, from);
+    size_t piece;
 
+    if (now_ms < from->snubbed_ms)
+        return false;
+    piece = rarest(p, from);
     if (piece == p->npieces)
         piece = steal(p, peer, now_ms);
     if (piece == p->npieces || !useful_range(p, from, piece, ret_first, ret_count))
         return false;
-    mark_asked(p, &(struct asked){ now_ms, piece, *ret_first, *ret_count, peer, false });
+    mark_asked(p, &(struct asked){ now_ms, piece, *ret_first, *ret_count, peer });
     return true;
 }
 
@@ -302,6 +318,10 @@ bool picker_got(struct picker *p, int peer, size_t leaf, int64_t now_ms)
     if (!bitmap_put(&p->have, leaf, true))
         return false;
     p->missing[piece]--;
+    if (peer >= 0) {
+        p->peers[peer].moved_ms = now_ms;
+        p->peers[peer].snubbed_ms = 0;
+    }
     close_answered(p, piece, peer, now_ms);
     return true;
 }
@@ -313,5 +333,19 @@ void picker_refused(struct picker *p, int peer, size_t first, size_t count)
 
         if (a->peer == peer && first < a->first + a->count && first + count > a->first)
             close_asked(p, i);
+    }
+}
+
+void picker_expire(struct picker *p, int64_t now_ms)
+{
+    for (int i = 0; i < PICKER_PEERS_MAX; i++) {
+        struct peer *peer = &p->peers[i];
+
+        if (!peer->used || peer->asked == 0 || now_ms - peer->moved_ms < PICKER_SILENT_MS)
+            continue;
+        for (size_t k = p->nasked; k-- > 0;)
+            if (p->asked[k].peer == i)
+                close_asked(p, k);
+        peer->snubbed_ms = now_ms + PICKER_SILENT_MS;
     }
 }

@@ -7,7 +7,10 @@
  *   - rarest first: among the pieces that the peer has and we lack, the one that fewest of our peers
  *     have; ties at random, so that machines that start together fetch different pieces and trade;
  *   - a piece is asked of one peer at a time, until it is overdue (3 times the usual time for a piece,
- *     and at least STEAL_MIN_MS): then one more peer may be asked, and whoever is first wins.
+ *     and at least STEAL_MIN_MS): then one more peer may be asked, and whoever is first wins; up to
+ *     PICKER_ASKED_MAX at a time, each only when all before it are overdue;
+ *   - a peer that is asked and brings nothing for PICKER_SILENT_MS loses what it was asked for, and is
+ *     asked nothing for as long again: it may be stuck, or want us to wait for ever.
  *
  * Sources: rarest first, Legout et al., "Rarest First and Choke Algorithms Are Enough", IMC 2006;
  * stealing instead of fixed timeouts: research on the tails of image distribution systems. */
@@ -20,7 +23,9 @@ enum {
     PICKER_PEERS_MAX = 128,
     STEAL_MIN_MS = 1500,
     PIECE_LEAVES_MAX = 64,
-    PIECES_AIM = 1024, /* piece size is the pack's size over this, as a power of two */
+    PICKER_ASKED_MAX = 4,     /* peers asked for one piece */
+    PICKER_SILENT_MS = 30000, /* of a peer that is asked */
+    PIECES_AIM = 1024,        /* piece size is the pack's size over this, as a power of two */
 };
 
 struct picker;
@@ -41,7 +46,9 @@ void picker_peer_remove(struct picker *p, int peer);
 /* The peer's whole bitmap; false if it is malformed for this pack. */
 bool picker_peer_bitmap(struct picker *p, int peer, const void *bytes, size_t len);
 bool picker_peer_have(struct picker *p, int peer, size_t leaf); /* false: no such leaf */
-size_t picker_peer_count(const struct picker *p, int peer);     /* leaves that it has */
+/* It cannot give that leaf after all. */
+void picker_peer_lacks(struct picker *p, int peer, size_t leaf);
+const struct bitmap *picker_peer_has(const struct picker *p, int peer); /* leaves */
 
 /* Chooses the next range to ask that peer for and marks it asked; false if there is none now. */
 bool picker_choose(struct picker *p, int peer, int64_t now_ms, size_t *ret_first,
@@ -52,6 +59,9 @@ bool picker_got(struct picker *p, int peer, size_t leaf, int64_t now_ms);
 
 /* The peer refused, or what it sent was bad: the range is free again. */
 void picker_refused(struct picker *p, int peer, size_t first, size_t count);
+
+/* Takes back what silent peers were asked for. Call it now and then. */
+void picker_expire(struct picker *p, int64_t now_ms);
 
 size_t picker_asked(const struct picker *p, int peer); /* pieces open with that peer */
 

@@ -311,7 +311,7 @@ struct msg_peers {
 
 struct msg_bitmap {
     struct hash pack;
-    struct bytes bitmap;
+    struct bytes bitmap; /* empty: has and wants nothing of it any more */
 };
 
 struct msg_have {

@@ -27,6 +27,8 @@ struct node {
     const char *dir;
     struct exchange_fetch fetch;
     int done, status, joins, links;
+    bool evil;   /* says that it has everything, and gives garbage */
+    bool silent; /* says so, and gives nothing */
     struct link *open[16];
 };
 
@@ -44,6 +46,28 @@ struct swarm {
     uint64_t stop_at_bytes; /* stop the loop when node 1 has that much */
 };
 
+static void lie(struct node *n, struct link *l, enum msg_type type, const void *msg)
+{
+    static unsigned char garbage[LEAF_BYTES];
+    unsigned char all[(PACK_BYTES / LEAF_BYTES + 8) / 8];
+    struct msg_bitmap bitmap = { n->s->id, { all, sizeof(all) } };
+    const struct msg_want *want = msg;
+    struct err err = ERR_INIT;
+
+    memset(all, 0xff, sizeof(all));
+    all[sizeof(all) - 1] = 0xff >> (8 - (PACK_BYTES / LEAF_BYTES + 1) % 8);
+    if (type == MSG_BITMAP)
+        assert_ok(link_send(l, MSG_BITMAP, &bitmap, &err), &err);
+    for (uint32_t i = 0; type == MSG_WANT && n->evil && i < want->count; i++) {
+        size_t left = PACK_BYTES - (want->first + i) * (size_t)LEAF_BYTES;
+        struct msg_leaf leaf = { want->pack, want->first + i, { garbage, LEAF_BYTES } };
+
+        if (left < LEAF_BYTES)
+            leaf.bytes.len = left;
+        assert_ok(link_send(l, MSG_LEAF, &leaf, &err), &err);
+    }
+}
+
 static void opened(void *ctx, struct link *l)
 {
     struct node *n = ctx;
@@ -57,7 +81,10 @@ static void message(void *ctx, struct link *l, enum msg_type type, const void *m
     struct node *n = ctx;
     struct swarm *s = n->s;
 
-    assert_true(exchange_message(n->x, l, type, msg));
+    if (n->evil || n->silent)
+        lie(n, l, type, msg);
+    else
+        assert_true(exchange_message(n->x, l, type, msg));
     if (s->stop_at_bytes > 0 && s->nodes[1].fetch.have_bytes >= s->stop_at_bytes)
         loop_stop(s->loop);
 }
@@ -318,7 +345,8 @@ static void it_goes_on_where_it_was(void **state)
     start_fetch(&s, 1);
     loop_run(s.loop);
     assert_has_pack(&s, 1);
-    assert_true(s.nodes[1].fetch.seed_bytes <= PACK_BYTES - had);
+    assert_true(exchange_counts(s.nodes[0].x).sent_bytes <= PACK_BYTES - had);
+    assert_int_equal(s.nodes[1].fetch.seed_bytes, PACK_BYTES); /* it remembers where from */
     stop_swarm(&s);
 }
 
@@ -352,7 +380,7 @@ static void rot_is_fetched_again(void **state)
     start_fetch(&s, 1);
     loop_run(s.loop);
     assert_has_pack(&s, 1);
-    assert_int_equal(s.nodes[1].fetch.seed_bytes, LEAF_BYTES);
+    assert_int_equal(exchange_counts(s.nodes[0].x).sent_bytes, LEAF_BYTES);
     stop_swarm(&s);
 }
 
@@ -360,18 +388,10 @@ static void rot_is_fetched_again(void **state)
 static void wrong_bytes_are_thrown_away(void **state)
 {
     struct swarm s;
-    struct err err = ERR_INIT;
-    const char *evil;
 
     (void)state;
     start_swarm(&s, 2);
-    evil = below(tmpdir_fresh(), "evil", ".pack");
-    for (size_t i = 0; i < PACK_BYTES; i++)
-        s.pack[i] ^= 0x55;
-    tmpdir_write(evil, s.pack, PACK_BYTES);
-    for (size_t i = 0; i < PACK_BYTES; i++)
-        s.pack[i] ^= 0x55;
-    assert_ok(exchange_seed(s.nodes[2].x, s.index.data, s.index.len, evil, &err), &err);
+    s.nodes[2].evil = true;
     connect_nodes(&s, 1, 2);
     connect_nodes(&s, 1, 0);
     start_fetch(&s, 1);
@@ -438,6 +458,66 @@ static void forgotten_packs_are_deleted(void **state)
     stop_swarm(&s);
 }
 
+/* Over the same link: forgotten on both sides of it, fetched again, and that many times. */
+static void forgotten_packs_are_fetched_again(void **state)
+{
+    struct swarm s;
+
+    (void)state;
+    start_swarm(&s, 2);
+    connect_nodes(&s, 1, 0);
+    connect_nodes(&s, 1, 2);
+    for (int i = 0; i < 3; i++) {
+        start_fetch(&s, 1);
+        loop_run(s.loop);
+        assert_has_pack(&s, 1);
+        assert_int_equal(exchange_counts(s.nodes[0].x).sent_bytes,
+                         (uint64_t)PACK_BYTES * (uint64_t)(i + 1));
+        exchange_forget(s.nodes[1].x, &s.id);
+    }
+    stop_swarm(&s);
+}
+
+/* One that has everything and answers nothing: its pieces are asked of the other. */
+static void silence_stops_nothing(void **state)
+{
+    struct swarm s;
+
+    (void)state;
+    start_swarm(&s, 2);
+    s.nodes[2].silent = true;
+    connect_nodes(&s, 1, 2);
+    connect_nodes(&s, 1, 0);
+    start_fetch(&s, 1);
+    loop_run(s.loop);
+    assert_has_pack(&s, 1);
+    assert_int_equal(s.nodes[1].fetch.seed_bytes, PACK_BYTES);
+    stop_swarm(&s);
+}
+
+/* What a seed's disk has changed is not sent; the rest is, and the missing part comes from elsewhere. */
+static void rot_is_not_sent(void **state)
+{
+    struct swarm s;
+    struct err err = ERR_INIT;
+    const char *rotten;
+
+    (void)state;
+    start_swarm(&s, 2);
+    rotten = below(tmpdir_fresh(), "rotten", ".pack");
+    s.pack[7 * LEAF_BYTES] ^= 1;
+    tmpdir_write(rotten, s.pack, PACK_BYTES);
+    s.pack[7 * LEAF_BYTES] ^= 1;
+    assert_ok(exchange_seed(s.nodes[2].x, s.index.data, s.index.len, rotten, &err), &err);
+    connect_nodes(&s, 1, 0);
+    connect_nodes(&s, 1, 2);
+    start_fetch(&s, 1);
+    loop_run(s.loop);
+    assert_has_pack(&s, 1);
+    assert_int_equal(exchange_counts(s.nodes[1].x).bad_leaves, 0);
+    stop_swarm(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -448,6 +528,9 @@ int main(void)
         cmocka_unit_test(wrong_bytes_are_thrown_away),
         cmocka_unit_test(objects_come_in_chunks),
         cmocka_unit_test(forgotten_packs_are_deleted),
+        cmocka_unit_test(forgotten_packs_are_fetched_again),
+        cmocka_unit_test(rot_is_not_sent),
+        cmocka_unit_test(silence_stops_nothing),
     };
 
     log_setup("test", 2);

@@ -57,7 +57,7 @@ static void a_piece_is_asked_once_until_overdue(void **state)
     assert_true(picker_choose(p, a, 1000, &first, &count));
     assert_false(picker_choose(p, b, 1000 + STEAL_MIN_MS - 1, &first, &count));
     assert_true(picker_choose(p, b, 1000 + STEAL_MIN_MS, &first, &count));
-    assert_false(picker_choose(p, c, 1000 + 2 * STEAL_MIN_MS, &first, &count));
+    assert_false(picker_choose(p, c, 1000 + 2 * STEAL_MIN_MS - 1, &first, &count));
     assert_true(picker_got(p, b, 0, 3000));
     assert_false(picker_got(p, a, 0, 3001));
     assert_int_equal(picker_asked(p, a), 0);
@@ -114,10 +114,46 @@ static void malformed_input_is_refused(void **state)
     assert_false(picker_peer_bitmap(p, a, too_short, 1));
     assert_false(picker_peer_bitmap(p, a, past_end, 2));
     assert_true(picker_peer_bitmap(p, a, good, 2));
-    assert_int_equal(picker_peer_count(p, a), 9);
+    assert_int_equal(picker_peer_has(p, a)->set, 9);
     assert_true(picker_peer_bitmap(p, a, NULL, 0));
-    assert_int_equal(picker_peer_count(p, a), 0);
+    assert_int_equal(picker_peer_has(p, a)->set, 0);
     assert_false(picker_peer_have(p, a, 9));
+    picker_free(p);
+}
+
+/* Two silent peers have all pieces; the third is asked for them nevertheless, and the silent ones lose
+ * what they were asked for. */
+static void silence_stops_nothing(void **state)
+{
+    struct picker *p = picker_new(2, 7);
+    int peers[3];
+    size_t first, count;
+
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        peers[k] = picker_peer_add(p);
+        assert_true(picker_peer_have(p, peers[k], 0));
+        assert_true(picker_peer_have(p, peers[k], 1));
+    }
+    assert_true(picker_choose(p, peers[0], 0, &first, &count));
+    assert_true(picker_choose(p, peers[0], 0, &first, &count));
+    assert_false(picker_choose(p, peers[1], STEAL_MIN_MS - 1, &first, &count));
+    assert_true(picker_choose(p, peers[1], STEAL_MIN_MS, &first, &count));
+    assert_true(picker_choose(p, peers[1], STEAL_MIN_MS, &first, &count));
+    assert_false(picker_choose(p, peers[2], 2 * STEAL_MIN_MS - 1, &first, &count));
+    assert_true(picker_choose(p, peers[2], 2 * STEAL_MIN_MS, &first, &count));
+    assert_true(picker_got(p, peers[2], first, 2 * STEAL_MIN_MS));
+    picker_expire(p, PICKER_SILENT_MS);
+    assert_int_equal(picker_asked(p, peers[0]), 0);
+    assert_int_equal(picker_asked(p, peers[1]), 1);
+    assert_false(picker_choose(p, peers[0], PICKER_SILENT_MS, &first, &count)); /* for a while */
+    picker_peer_remove(p, peers[1]);
+    picker_peer_remove(p, peers[2]);
+    /* It alone has what is missing: it is asked again after a while. */
+    assert_true(picker_choose(p, peers[0], 2 * PICKER_SILENT_MS, &first, &count));
+    picker_peer_lacks(p, peers[0], first);
+    picker_refused(p, peers[0], first, count);
+    assert_false(picker_choose(p, peers[0], 2 * PICKER_SILENT_MS, &first, &count));
     picker_free(p);
 }
 
@@ -178,6 +214,7 @@ int main(void)
         cmocka_unit_test(a_peer_that_goes_frees_its_pieces),
         cmocka_unit_test(partial_pieces_are_completed_by_others),
         cmocka_unit_test(malformed_input_is_refused),
+        cmocka_unit_test(silence_stops_nothing),
         cmocka_unit_test(peers_are_limited),
         cmocka_unit_test(it_always_completes),
     };
