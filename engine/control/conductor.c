@@ -22,6 +22,7 @@ struct conductor {
     struct verifier *verifier;
     struct map asked;    /* deployment -> struct asked: what need not be asked again yet */
     int64_t watching_ms; /* since when the duty is ours */
+    int64_t tend_at_ms;  /* when deployments that have ended are looked after again */
     pthread_t thread;
     bool threaded;
 };
@@ -315,7 +316,7 @@ static char *detail_of(const struct deploy *d)
     return json_text(json);
 }
 
-static int run_turn(struct conductor *c, struct db *d, struct turn *t, bool *ret_moved,
+static int run_turn(struct conductor *c, struct db *d, struct turn *t, bool renew, bool *ret_moved,
                     int64_t *ret_wake, struct err *err)
 {
     struct record *rec = t->record;
@@ -326,7 +327,7 @@ static int run_turn(struct conductor *c, struct db *d, struct turn *t, bool *ret
     size_t nreplies;
     int r = world_load(d, rec, wall_ms(), &w, err);
 
-    if (r == 0 && rec->tending)
+    if (r == 0 && !rec->live)
         r = is_last_planned(d, rec->deploy, &current, err);
     if (r < 0) {
         world_free(w);
@@ -334,6 +335,7 @@ static int run_turn(struct conductor *c, struct db *d, struct turn *t, bool *ret
     }
     t->world = w;
     w->in.watching_ms = c->watching_ms;
+    w->in.renew = renew;
     nreplies = w->in.nreplies;
     command = w->in.command;
     recall_asked(c, rec->deploy);
@@ -355,42 +357,71 @@ static int run_turn(struct conductor *c, struct db *d, struct turn *t, bool *ret
     return r;
 }
 
-static int conduct(struct conductor *c, struct db *d, const char *id, int64_t fence,
+static int conduct(struct conductor *c, struct db *d, const char *id, int64_t fence, bool renew,
                    bool *ret_moved, int64_t *ret_wake, struct err *err)
 {
     struct turn t = { .fence = fence, .keys = c->o.keys };
     int r = record_load(d, id, &t.record, err);
 
     if (r == 0)
-        r = run_turn(c, d, &t, ret_moved, ret_wake, err);
+        r = run_turn(c, d, &t, renew, ret_moved, ret_wake, err);
     record_free(t.record);
     turn_release(&t);
     return r;
 }
 
-static int turn_all(struct conductor *c, struct db *d, int64_t fence, bool *ret_moved,
-                    int64_t *ret_wake, struct err *err)
+/* Conducts each deployment that the query names. One that cannot go on must not stop the others. */
+static int conduct_each(struct conductor *c, struct db *d, const char *sql, int64_t param,
+                        int64_t fence, bool renew, bool *ret_moved, int64_t *ret_wake,
+                        struct err *err)
 {
     struct db_rows *rows = NULL;
-    int r = DB_ROWS(d, &rows, err,
-                    "SELECT id FROM deployment WHERE live = 1 OR tending = 1 ORDER BY number");
+    int r = DB_ROWS(d, &rows, err, sql, db_int(param));
 
     for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
         struct err why = ERR_INIT;
         bool moved = false;
         int64_t wake = 0;
-        int one = conduct(c, d, db_get_text(rows, i, 0), fence, &moved, &wake, &why);
+        int one = conduct(c, d, db_get_text(rows, i, 0), fence, renew, &moved, &wake, &why);
 
         *ret_moved = *ret_moved || moved;
         if (wake != 0 && (*ret_wake == 0 || wake < *ret_wake))
             *ret_wake = wake;
-        /* One deployment that cannot go on must not stop the others. */
         if (one == -ERR_FENCED || one == -ERR_UNREACHABLE)
             r = err_set(err, why.code, "%s", why.text);
         else if (one < 0)
             log_warn("conductor: %s", why.text);
     }
     db_rows_free(rows);
+    return r;
+}
+
+static const char live_sql[] = "SELECT id FROM deployment WHERE (live = 1 OR tending = 1) "
+                               "AND number > $1 ORDER BY number";
+
+/* A region that came after a deployment had succeeded gets its goal too. */
+static const char unserved_sql[] =
+    "SELECT DISTINCT s.last_planned FROM service s JOIN deployment d ON d.id = s.last_planned "
+    "JOIN region r ON r.machines > $1 WHERE d.state = 'succeeded' AND d.tending = 0 "
+    "AND NOT EXISTS (SELECT 1 FROM goal g WHERE g.service = s.name AND g.region = r.name)";
+
+/* A generation is the time of its issue, or a little above. */
+static const char expiring_sql[] = "SELECT DISTINCT s.last_planned FROM service s "
+                                   "JOIN deployment d ON d.id = s.last_planned AND d.live = 0 "
+                                   "JOIN goal g ON g.deployment = d.id WHERE g.generation < $1";
+
+static int turn_all(struct conductor *c, struct db *d, int64_t fence, bool *ret_moved,
+                    int64_t *ret_wake, struct err *err)
+{
+    int64_t now = wall_ms(), age = INT64_C(86400000) * DEPLOY_GOAL_DAYS / 2;
+    int r = conduct_each(c, d, live_sql, 0, fence, false, ret_moved, ret_wake, err);
+
+    if (r < 0 || now < c->tend_at_ms)
+        return r;
+    c->tend_at_ms = now + CONDUCTOR_TEND_MS;
+    r = conduct_each(c, d, unserved_sql, 0, fence, false, ret_moved, ret_wake, err);
+    if (r == 0)
+        r = conduct_each(c, d, expiring_sql, now - age, fence, true, ret_moved, ret_wake, err);
     return r;
 }
 

@@ -16,6 +16,7 @@
 enum {
     CONDUCTOR_POLL_MS = 100,
     CONDUCTOR_PASSED_MS = 20,
+    CONDUCTOR_TEND_MS = 5000, /* new regions and expiring goals are looked for so often */
     CONDUCTOR_STEPS_MAX = 64, /* of one deployment in one turn */
     CONDUCTOR_VERIFY_MAX = 4,
     CONDUCTOR_VERIFY_RETRY_MS = 5000,

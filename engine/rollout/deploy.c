@@ -515,6 +515,8 @@ void deploy_step(struct deploy *d, const struct deploy_input *in, struct deploy_
     sync_regions(&s);
     if (in->command != DEPLOY_VERB_NONE)
         obey_command(&s);
+    if (in->renew && d->plan != NULL && deploy_state_is_final(d->state))
+        act_goals(&s);
     do {
         before = d->state;
         if (!deadline_passed(&s))

@@ -212,6 +212,7 @@ struct deploy_input {
     bool last_settled; /* all regions are connected and have counted since */
     const char *last_release;
 
+    bool renew;               /* publish the goals anew: they would expire */
     int64_t generation_floor; /* no goal of the service has a higher generation */
 
     /* answers to the step before */

@@ -154,7 +154,7 @@ static void publish(struct step *s, struct deploy_region *r, size_t region, int6
     json_t *body = content(d, region);
     char *text = json_text(body);
 
-    if (strcmp(text, r->goal) == 0) {
+    if (strcmp(text, r->goal) == 0 && !s->in->renew) {
         free(text);
         json_decref(body);
         return;

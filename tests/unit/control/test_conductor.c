@@ -231,6 +231,58 @@ static void policy_errors_hold(void **state)
         1);
 }
 
+/* --- after the end --- */
+
+static void a_new_region_gets_its_goal(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *id = cluster_trigger(c, CLUSTER_POLICY, COMMIT_A);
+
+    cluster_build(c, true);
+    cluster_turn(c, id, "succeeded");
+    assert_ok(DB_EXEC(c->d, &c->err,
+                      "INSERT INTO region (name, holder, connected, session_at, seen_at, machines, "
+                      "reachable) VALUES ('r9', 'test', 1, 0, $1, 4, 4)",
+                      db_int(wall_ms() + 3600000)),
+              &c->err);
+    cluster_conductor(c);
+    for (int i = 0; i < 20; i++) {
+        char hex[HASH_HEX];
+
+        cluster_one_turn(c);
+        cluster_sql(c,
+                    "INSERT INTO replica (artifact, region, state, bytes, total, origin_bytes, "
+                    "reason, at) VALUES ($1, $2, 'verified', 5, 5, 5, '', 0) "
+                    "ON CONFLICT (artifact, region) DO NOTHING",
+                    hash_hex(&c->artifact.artifact, hex), "r9");
+    }
+    expect(c, "SELECT deployment FROM goal WHERE region = $1", "r9", id);
+    assert_int_equal(count(c, "SELECT COUNT(*) FROM relay WHERE region = $1", "r9"), 1);
+    expect(c, "SELECT state FROM deployment WHERE id = $1", id, "succeeded");
+    expect(c, "SELECT tending FROM deployment WHERE id = $1", id, "0");
+}
+
+static void old_goals_are_renewed(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *id = cluster_trigger(c, CLUSTER_POLICY, COMMIT_A);
+    int64_t before;
+
+    cluster_build(c, true);
+    cluster_turn(c, id, "succeeded");
+    cluster_conductor(c);
+    cluster_one_turn(c);
+    before = count(c, "SELECT MAX(seq) FROM goal WHERE deployment = $1", id);
+    cluster_conductor(c);
+    cluster_one_turn(c); /* they are young: nothing happens */
+    assert_int_equal(count(c, "SELECT MAX(seq) FROM goal WHERE deployment = $1", id), before);
+    cluster_sql(c, "UPDATE goal SET generation = 1000 WHERE deployment = $1", id, NULL);
+    cluster_conductor(c);
+    cluster_one_turn(c);
+    assert_true(count(c, "SELECT MIN(seq) FROM goal WHERE deployment = $1", id) > before);
+    assert_true(count(c, "SELECT MIN(generation) FROM goal WHERE deployment = $1", id) > 1000);
+}
+
 /* --- triggers --- */
 
 static void bad_requests(void **state)
@@ -374,6 +426,8 @@ int main(int argc, char **argv)
         ON_BOTH(an_old_fence_writes_nothing),
         ON_BOTH(a_command_is_obeyed_once),
         ON_BOTH(policy_errors_hold),
+        ON_BOTH(a_new_region_gets_its_goal),
+        ON_BOTH(old_goals_are_renewed),
         ON_BOTH(bad_requests),
         ON_BOTH(bad_policies),
         ON_BOTH(a_key_makes_it_once),

@@ -2,8 +2,8 @@
  * certificates; what regions say becomes rows, and rows become messages, in order and again. */
 #include "unit/control/cluster.h"
 
-#include "control/mailbox.h"
 #include "control/link_side.h"
+#include "control/mailbox.h"
 #include "control/sign.h"
 #include "io/link.h"
 #include "io/work.h"
