@@ -10,6 +10,7 @@ enum {
     STRETCH = 64 << 20, /* searched in one window */
     WINDOW = 128 << 20, /* of the base */
     NEAR = 16 << 20,    /* of it on either side of where a stretch of no code should lie */
+    LOCAL = 1 << 20,    /* how far a chunk is looked for first */
     BLOCK = 4096,
     PLAIN = 32 << 20,
 };
@@ -85,6 +86,7 @@ struct search {
     const struct delta_pool *pool;
     struct match_params params;
     unsigned pass;
+    bool thorough; /* what near places do not tell is looked for in the whole window */
     uint64_t stretch, stretch_end; /* of the group */
     uint64_t window, window_end;   /* of the sources */
     int64_t shift;                 /* base position - target position, at the end of the last one */
@@ -186,39 +188,55 @@ static bool mostly_equal(const unsigned char *a, const unsigned char *b, size_t 
     return equal * 2 >= blocks;
 }
 
-/* Where nothing moved, the base at the present shift is all that is needed. */
-static void follow_chunk(void *arg, size_t i, unsigned worker)
+/* Matches a chunk against the base's bytes [from, to), with an index or by following the hint. True
+ * if that tells enough of it. */
+static bool search_near(struct search *s, struct chunk *c, const unsigned char *data, size_t len,
+                        uint64_t chunk_from, uint64_t from, uint64_t to, bool follow)
 {
     static const struct match_params none = { 32, 32, 0, 8 };
+    struct covers found = { NULL, 0, 0 };
+    size_t size = (size_t)(to - from), told = 0;
+    unsigned char *base = mem_alloc(size);
+    struct match_index *index;
+
+    c->status = group_read(s->g, base, size, from, &c->err);
+    if (c->status == 0 && (!follow || mostly_equal(base, data, len))) {
+        index = match_index_new(base, follow ? 0 : size, follow ? &none : &s->params);
+        if (follow)
+            match_index_extend(index, size);
+        match_find(index, data, len, (int64_t)chunk_from + s->shift - (int64_t)from, &found);
+        match_index_free(index);
+        for (size_t i = 0; i < found.count; i++)
+            told += found.items[i].length;
+        if (told >= (s->thorough ? len - len / 8 : len / 2))
+            keep(c, &found, chunk_from, from);
+        covers_release(&found);
+    }
+    free(base);
+    return c->covers.count > 0;
+}
+
+/* Where little moved, the base at the present shift, or not far from it, is all that is needed. */
+static void follow_chunk(void *arg, size_t i, unsigned worker)
+{
     struct search *s = arg;
     struct chunk *c = &s->chunks[i];
-    struct covers found = { NULL, 0, 0 };
-    struct match_index *index;
-    unsigned char *data = NULL, *base;
-    uint64_t from;
+    unsigned char *data = NULL;
+    uint64_t from, size = group_source_bytes(s->g), near, end;
     size_t len = chunk_bytes(s, i, &from), lead;
     int64_t at = (int64_t)from + s->shift;
 
     (void)worker;
-    c->unclear = true;
-    if (at < 0 || (uint64_t)at >= group_source_bytes(s->g) ||
-        len > group_source_bytes(s->g) - (uint64_t)at)
+    if (at < 0 || (uint64_t)at >= size || len > size - (uint64_t)at)
         return;
     c->status = load_chunk(s, from, len, &data, &lead, &c->err);
     if (c->status < 0)
         return;
-    base = mem_alloc(len);
-    c->status = group_read(s->g, base, len, (uint64_t)at, &c->err);
-    if (c->status == 0 && mostly_equal(base, data, len)) {
-        index = match_index_new(base, 0, &none);
-        match_index_extend(index, len);
-        match_find(index, data, len, 0, &found);
-        match_index_free(index);
-        keep(c, &found, from, (uint64_t)at);
-        covers_release(&found);
+    near = (uint64_t)at < LOCAL ? 0 : (uint64_t)at - LOCAL;
+    end = size - (uint64_t)at - len < LOCAL ? size : (uint64_t)at + len + LOCAL;
+    if (search_near(s, c, data, len, from, (uint64_t)at, (uint64_t)at + len, true) ||
+        (c->status == 0 && size > WINDOW && search_near(s, c, data, len, from, near, end, false)))
         c->unclear = false;
-    }
-    free(base);
     free(data);
 }
 
@@ -380,7 +398,7 @@ int search_group(struct group *g, const struct search_target *t, int level,
                  const struct delta_pool *pool, struct err *err)
 {
     uint64_t size = group_source_bytes(g);
-    struct search s = { .g = g, .t = t, .pool = pool };
+    struct search s = { .g = g, .t = t, .pool = pool, .thorough = level >= 6 };
     int r = 0;
 
     if (size == 0) {
