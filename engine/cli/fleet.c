@@ -131,6 +131,10 @@ static void add_worker(struct fleet *f)
     child_arg(c, "%s/work", f->dir);
     child_arg(c, "--hide"); /* keys, tokens, other builds: a build sees its own folder only */
     child_arg(c, "%s", f->dir);
+    if (f->o.sandbox != NULL) {
+        child_arg(c, "--sandbox");
+        child_arg(c, "%s", f->o.sandbox);
+    }
     common_args(f, c);
 }
 

@@ -21,6 +21,7 @@ enum { FLEET_REGIONS_MAX = 26, FLEET_AGENTS_MAX = 64 /* a region */ };
 struct fleet_options {
     const char *state_dir;
     const char *db;      /* URL, or NULL: SQLite in the state directory */
+    const char *sandbox; /* of builds: "bwrap" or "none"; NULL: the worker's own choice */
     int regions, agents; /* agents a region; 0 regions: the control plane alone */
 };
 

@@ -75,12 +75,22 @@ static int read_intent(struct run *r, json_t **ret, struct err *err)
     return rv < 0 ? rv : json_parse(ret, text.data, text.len, err);
 }
 
+/* The state is nothing to commit, and may well lie in the repository. */
+static int ignore_state(struct run *r, struct err *err)
+{
+    AUTO_FREE char *path = mem_printf("%s/.gitignore", r->g.state_dir);
+
+    return path_exists(path) ? 0 : file_publish(path, "*\n", 2, 0644, err);
+}
+
 static int keep_intent(struct run *r, const json_t *request, struct err *err)
 {
     AUTO_FREE char *path = intent_path(r);
     AUTO_FREE char *text = json_text(request);
     int rv = dir_make(r->g.state_dir, 0700, err);
 
+    if (rv == 0)
+        rv = ignore_state(r, err);
     return rv < 0 ? rv : file_publish(path, text, strlen(text), 0600, err);
 }
 
@@ -298,6 +308,8 @@ int cli_run(int argc, char **argv)
         { "regions", FLAG_INT, &r.regions, "N", "local regions (3)" },
         { "agents", FLAG_INT, &r.agents, "N", "local machines a region (4)" },
         { "db", FLAG_TEXT, &r.fleet_options.db, "URL", "postgres://… (or ENGINE_DB); else SQLite" },
+        { "sandbox", FLAG_TEXT, &r.fleet_options.sandbox, "bwrap|none",
+          "how local builds are isolated (bwrap)" },
         { "resume", FLAG_BOOL, &r.resume, NULL, "go on with what was interrupted" },
         { "keep", FLAG_BOOL, &r.keep, NULL, "leave the local fleet running until Ctrl-C" },
         { "detach", FLAG_BOOL, &r.detach, NULL, "with --engine: do not follow" },
@@ -323,6 +335,9 @@ int cli_run(int argc, char **argv)
              r.agents > FLEET_AGENTS_MAX)
         err_set(&err, ERR_INVALID, "--regions is 1 to %d, --agents 1 to %d", FLEET_REGIONS_MAX,
                 FLEET_AGENTS_MAX);
+    else if (r.fleet_options.sandbox != NULL && strcmp(r.fleet_options.sandbox, "bwrap") != 0 &&
+             strcmp(r.fleet_options.sandbox, "none") != 0)
+        err_set(&err, ERR_INVALID, "--sandbox is bwrap or none, not '%s'", r.fleet_options.sandbox);
     if (err.code != ERR_NONE)
         return fail(&r.g, &err);
     r.trigger.policy = operands > 0 ? argv[0] : NULL;

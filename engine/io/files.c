@@ -156,6 +156,8 @@ static int make_one(const char *path, mode_t mode, struct err *err)
         return 0;
     if (errno == EEXIST && path_is_dir(path))
         return 0;
+    if (errno == EEXIST)
+        return err_set(err, ERR_EXISTS, "%s is there and no directory", path);
     return err_sys(err, errno, "mkdir %s", path);
 }
 
