@@ -302,10 +302,10 @@ static void silence_is_never_healthy(void **state)
     town_free(t);
 }
 
-static bool most_are_bad(const struct town *t, const struct town_machine *m)
+/* From the second wave on every second machine is bad, which this policy does not mind. */
+static bool every_second_is_bad(const struct town *t, const struct town_machine *m)
 {
-    (void)t;
-    return strcmp(m->id, "r1-m1") != 0;
+    return t->d->wave >= 1 && m->id[strlen(m->id) - 1] % 2 == 0;
 }
 
 static void too_many_broken(void **state)
@@ -314,15 +314,13 @@ static void too_many_broken(void **state)
 
     (void)state;
     t->advance = always_go;
-    t->is_bad = most_are_bad;
+    t->is_bad = every_second_is_bad;
     t->waves = "[{\"name\":\"few\",\"count\":6},{\"name\":\"half\",\"percent\":50},"
                "{\"name\":\"rest\",\"percent\":100}]";
     town_run(t, 600000);
-    /* 6 of 60 may be broken; the policy would go on for ever. */
-    if (t->d->wave > 0)
-        town_ends_as(t, DEPLOY_ROLLED_BACK, 4, "too many machines are broken");
-    else
-        assert_int_equal(t->d->state, DEPLOY_ROLLING);
+    /* 6 of 60 may be broken at a time; about 15 are. */
+    town_ends_as(t, DEPLOY_ROLLED_BACK, 4, "too many machines are broken");
+    assert_int_equal(town_running(t, RELEASE_OLD), 60);
     town_free(t);
 }
 
