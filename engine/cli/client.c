@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "cli/fleet.h"
+#include "cli/terminal.h"
 #include "io/files.h"
 #include "io/http.h"
 
@@ -143,13 +144,22 @@ static int call(struct client *c, const char *method, const char *path, const ch
     return status >= 400 ? server_said_no(status, out, err) : 0;
 }
 
+static int take_answer(json_t **ret, const struct buf *text, struct err *err)
+{
+    int rv = json_parse(ret, text->data, text->len, err);
+
+    if (rv == 0)
+        terminal_tame_json(*ret);
+    return rv;
+}
+
 int client_get(struct client *c, const char *path, int64_t timeout_ms, json_t **ret,
                struct err *err)
 {
     AUTO_BUF out = BUF_INIT;
     int rv = call(c, "GET", path, NULL, timeout_ms, &out, err);
 
-    return rv < 0 ? rv : json_parse(ret, out.data, out.len, err);
+    return rv < 0 ? rv : take_answer(ret, &out, err);
 }
 
 int client_post(struct client *c, const char *path, const json_t *body, json_t **ret,
@@ -159,7 +169,7 @@ int client_post(struct client *c, const char *path, const json_t *body, json_t *
     AUTO_FREE char *text = json_text(body);
     int rv = call(c, "POST", path, text, CALL_MS, &out, err);
 
-    return rv < 0 ? rv : json_parse(ret, out.data, out.len, err);
+    return rv < 0 ? rv : take_answer(ret, &out, err);
 }
 
 int client_text(struct client *c, const char *path, struct buf *out, struct err *err)

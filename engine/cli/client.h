@@ -18,7 +18,7 @@ struct client *client_new(const char *url, const char *token);
 void client_close(struct client *c);
 
 /* path: "/v1/…". body may be NULL. A status of 400 and more becomes an error with the server's words and code.
- * Gives *ret. */
+ * Gives *ret, whose texts are fit for a terminal (terminal.h). */
 MUST_CHECK int client_get(struct client *c, const char *path, int64_t timeout_ms, json_t **ret,
                           struct err *err);
 MUST_CHECK int client_post(struct client *c, const char *path, const json_t *body, json_t **ret,

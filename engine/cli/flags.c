@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "cli/terminal.h"
 
 struct global_texts {
     const char *output, *progress, *state, *engine;
@@ -294,8 +295,10 @@ int flags_parse(const struct verb *v, struct globals *g, int argc, char **argv, 
 int fail(const struct globals *g, const struct err *err)
 {
     int code = exit_of_err(err);
+    AUTO_FREE char *text = mem_strdup(err->text);
 
-    fprintf(stderr, "engine: %s\n", err->text);
+    terminal_tame(text, strlen(text));
+    fprintf(stderr, "engine: %s\n", text);
     if (g->json)
         print_error_json(err_name(err->code), err->text, code);
     return code;

@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/terminal.h"
 
 enum { CALL_MS = 30000, FOLLOW_WAIT_MS = 1000 };
 
@@ -65,6 +67,8 @@ static int print_more(struct client *c, int64_t job, int64_t *offset, bool *ret_
 
     if (rv < 0)
         return rv;
+    if (text.len > 0 && isatty(STDOUT_FILENO))
+        terminal_tame(text.data, text.len);
     fwrite(buf_str(&text), 1, text.len, stdout);
     fflush(stdout);
     *offset += (int64_t)text.len;
