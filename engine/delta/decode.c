@@ -16,6 +16,7 @@ struct delta_decoder {
     ZSTD_DCtx *zstd;
     unsigned char *payload;
     unsigned char *streams;
+    bool words; /* of the segment */
     size_t streams_cap;
     uint32_t *by_digest; /* the base's files, sorted by digest */
     size_t nfiles;
@@ -195,6 +196,9 @@ static int open_streams(struct delta_decoder *d, size_t len, struct varints stre
     uint64_t raw[STREAMS], zipped[STREAMS], total = 0;
     unsigned char *out;
 
+    if (in.at == in.end || *in.at > DELTA_WORDS)
+        return err_set(err, ERR_CORRUPT, "its flags are malformed");
+    d->words = *in.at++ == DELTA_WORDS;
     for (int i = 0; i < STREAMS; i++) {
         if (!varint_get(&in, &raw[i]) || !varint_get(&in, &zipped[i]) ||
             raw[i] > DELTA_STREAMS_MAX || zipped[i] > SEGMENT_BYTES)
@@ -266,7 +270,7 @@ static int assemble(struct delta_decoder *d, size_t i, unsigned char *out, struc
         to = g->begin + g->length < end ? g->begin + g->length : end;
         r = open_group(d, g, err);
         if (r == 0)
-            r = group_code(d->open, d->coder, &d->scratch, at - g->begin, to - g->begin,
+            r = group_code(d->open, d->coder, &d->scratch, at - g->begin, to - g->begin, d->words,
                            out + (at - start), err);
         at = to;
     }

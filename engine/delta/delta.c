@@ -240,7 +240,7 @@ static int take_group(struct reading *r, struct delta_group *g, uint64_t end, st
         return malformed(err, "a group's begin");
     g->begin = end + value;
     if (!take(r, left - value, &g->length) || g->length == 0 || g->length > DELTA_GROUP_BYTES_MAX ||
-        !take_byte(r, &g->flags) || g->flags > (DELTA_PREDICTED | DELTA_WORDS))
+        !take_byte(r, &g->flags) || g->flags > DELTA_PREDICTED)
         return malformed(err, "a group's length or flags");
     if (take_sources(r, g, err) < 0)
         return -(int)ERR_INVALID;

@@ -20,11 +20,11 @@
  * A group is a stretch of the target's canonical stream that is told by covers of a few files of
  * the base, one after the other: its sources. What lies in no group is the content of files that
  * the base has too (equal digest). Flags: 1 predicted: the group is one ELF file, and so is its only
- * source; the target's loads are given, since no segment may depend on another. 2 words.
+ * source; the target's loads are given, since no segment may depend on another.
  * Covers of a group: a frame of three columns, each { covers x varint }: target bytes since the
  * cover before; length; folded base position - end of the cover before in the base.
  *
- * A delta segment: STREAMS x { varint raw bytes, varint frame bytes (0: not compressed) }, then the
+ * A delta segment: u8 flags (1: words are sites, too)  STREAMS x { varint raw bytes, varint frame bytes (0: not compressed) }, then the
  * streams' bytes. coder.h says what they mean. Its covers are those of its groups, cut at its ends.
  *
  * The manifests of both artifacts are at hand when a pack is used; the target's is the authority:
@@ -45,8 +45,8 @@ enum {
     DELTA_TABLE_MAX = 16 << 20,   /* raw */
     DELTA_STREAMS_MAX = 16 << 20, /* of a segment, raw, together */
     DELTA_GROUP_BYTES_MAX = 1 << 30,
-    DELTA_PREDICTED = 1,
-    DELTA_WORDS = 2,
+    DELTA_PREDICTED = 1, /* of a group */
+    DELTA_WORDS = 1,     /* of a segment */
     DELTA_HEAD_BYTES = 4 + 1 + 2 * HASH_BYTES + 4 * 4,
 };
 

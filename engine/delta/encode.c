@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-enum { SMALL_STREAM = 24, FULL_FROM = 4, SMALL_GROUP = 8 << 20, BATCH_A_WORKER = 2 };
+enum { SMALL_STREAM = 24, FULL_FROM = 4, SMALL_GROUP = 8 << 20, BATCH_A_WORKER = 2, BOTH_FROM = 6 };
 
 /* What one thread needs. */
 struct worker {
@@ -16,6 +16,7 @@ struct worker {
     unsigned char *target;
     struct buf streams[STREAMS];
     struct buf zipped;
+    struct buf literal; /* the frame of this segment's literals, once it is made */
 };
 
 /* One segment of a batch. */
@@ -23,6 +24,7 @@ struct job {
     struct buf payload;
     unsigned encoding;
     uint64_t stream_bytes[STREAMS], literal_bytes;
+    uint64_t raw_bytes; /* of the streams together */
     int status;
     struct err err;
 };
@@ -70,6 +72,7 @@ static void worker_release(struct worker *w)
     for (int i = 0; i < STREAMS; i++)
         buf_release(&w->streams[i]);
     buf_release(&w->zipped);
+    buf_release(&w->literal);
 }
 
 /* Replaces out's bytes by a frame of data. */
@@ -137,7 +140,7 @@ static int describe(struct encoder *e, size_t k, struct err *err)
     r = sites_open(&e->layouts[k], x->size, read_file, &t, err);
     if (r < 0)
         return r;
-    g->flags = DELTA_PREDICTED | DELTA_WORDS;
+    g->flags = DELTA_PREDICTED;
     g->layout = mem_dup(sites_elf(e->layouts[k]), sizeof(*g->layout));
     return 0;
 }
@@ -235,7 +238,7 @@ static int read_target(struct encoder *e, size_t i, unsigned char *out, struct e
     return 0;
 }
 
-static int code_groups(struct encoder *e, struct worker *w, size_t i, struct err *err)
+static int code_groups(struct encoder *e, struct worker *w, size_t i, bool words, struct err *err)
 {
     const struct delta *d = e->d;
     uint64_t start = (uint64_t)i * SEGMENT_BYTES;
@@ -251,30 +254,47 @@ static int code_groups(struct encoder *e, struct worker *w, size_t i, struct err
         uint64_t to = g->begin + g->length < end ? g->begin + g->length : end;
 
         if (from < to)
-            r = group_code(e->open[k], w->coder, &w->scratch, from - g->begin, to - g->begin,
+            r = group_code(e->open[k], w->coder, &w->scratch, from - g->begin, to - g->begin, words,
                            w->target + (from - start), err);
     }
     return r;
 }
 
-static int zip_streams(struct worker *w, int level, struct job *j, struct err *err)
+/* One stream, compressed if that pays, appended to lengths and bodies. */
+static int zip_stream(struct worker *w, int level, int k, struct buf *lengths, struct buf *bodies,
+                      struct err *err)
+{
+    const struct buf *s = &w->streams[k];
+    struct buf *frame = k == STREAM_LITERAL ? &w->literal : &w->zipped;
+    bool zipped = false;
+
+    if (s->len >= SMALL_STREAM) {
+        /* Literals are the same whatever the sites are. */
+        if ((k != STREAM_LITERAL || frame->len == 0) &&
+            zip(w->zstd, level, s->data, s->len, frame, err) < 0)
+            return -(int)ERR_INTERNAL;
+        zipped = frame->len < s->len;
+    }
+    varint_put(lengths, s->len);
+    varint_put(lengths, zipped ? frame->len : 0);
+    buf_append(bodies, zipped ? frame->data : buf_str(s), zipped ? frame->len : s->len);
+    return 0;
+}
+
+static int zip_streams(struct worker *w, int level, bool words, struct job *j, struct err *err)
 {
     AUTO_BUF bodies = BUF_INIT;
 
     buf_reset(&j->payload);
+    buf_char(&j->payload, words ? DELTA_WORDS : 0);
+    j->raw_bytes = 0;
     for (int k = 0; k < STREAMS; k++) {
-        const struct buf *s = &w->streams[k];
-        bool zipped = false;
+        size_t before = bodies.len;
 
-        if (s->len >= SMALL_STREAM) {
-            if (zip(w->zstd, level, s->data, s->len, &w->zipped, err) < 0)
-                return -(int)ERR_INTERNAL;
-            zipped = w->zipped.len < s->len;
-        }
-        varint_put(&j->payload, s->len);
-        varint_put(&j->payload, zipped ? w->zipped.len : 0);
-        buf_append(&bodies, zipped ? w->zipped.data : buf_str(s), zipped ? w->zipped.len : s->len);
-        j->stream_bytes[k] = zipped ? w->zipped.len : s->len;
+        if (zip_stream(w, level, k, &j->payload, &bodies, err) < 0)
+            return -(int)ERR_INTERNAL;
+        j->stream_bytes[k] = bodies.len - before;
+        j->raw_bytes += w->streams[k].len;
     }
     buf_append(&j->payload, bodies.data, bodies.len);
     j->literal_bytes = w->streams[STREAM_LITERAL].len;
@@ -285,15 +305,11 @@ static int zip_streams(struct worker *w, int level, struct job *j, struct err *e
 /* A frame of its own, or stored, if that is smaller. Not tried where the delta is small. */
 static int try_full(struct worker *w, int level, struct job *j, size_t len, struct err *err)
 {
-    size_t total = 0;
-
-    for (int k = 0; k < STREAMS; k++)
-        total += w->streams[k].len;
-    if (j->payload.len < len / FULL_FROM && total <= DELTA_STREAMS_MAX)
+    if (j->payload.len < len / FULL_FROM && j->raw_bytes <= DELTA_STREAMS_MAX)
         return 0;
     if (zip(w->zstd, level, w->target, len, &w->zipped, err) < 0)
         return -(int)ERR_INTERNAL;
-    if (w->zipped.len < j->payload.len || total > DELTA_STREAMS_MAX) {
+    if (w->zipped.len < j->payload.len || j->raw_bytes > DELTA_STREAMS_MAX) {
         buf_reset(&j->payload);
         buf_append(&j->payload, w->zipped.data, w->zipped.len);
         j->encoding = SEGMENT_ZSTD;
@@ -304,6 +320,54 @@ static int try_full(struct worker *w, int level, struct job *j, size_t len, stru
         j->encoding = SEGMENT_STORED;
     }
     return 0;
+}
+
+/* Does the segment hold data of a program, linked to a fixed address? */
+static bool is_fixed(const struct encoder *e, size_t i)
+{
+    uint64_t start = (uint64_t)i * SEGMENT_BYTES, end = start + SEGMENT_BYTES;
+
+    for (size_t k = e->closed; k < e->opened && e->d->groups[k].begin < end; k++) {
+        const struct delta_group *g = &e->d->groups[k];
+
+        if (g->begin + g->length > start && g->layout != NULL && g->layout->fixed)
+            return true;
+    }
+    return false;
+}
+
+static int code(struct encoder *e, struct worker *w, size_t i, bool words, struct job *j)
+{
+    int r = code_groups(e, w, i, words, &j->err);
+
+    return r < 0 ? r : zip_streams(w, stream_level(e->o->level), words, j, &j->err);
+}
+
+/* With words or without: what linkers for fixed addresses write is mostly the better for it. The
+ * higher levels try both. */
+static int code_best(struct encoder *e, struct worker *w, size_t i, struct job *j)
+{
+    bool words = is_fixed(e, i);
+    struct job other = { .payload = BUF_INIT };
+    int r;
+
+    buf_reset(&w->literal);
+    r = code(e, w, i, words, j);
+    if (r < 0 || e->o->level < BOTH_FROM)
+        return r;
+    if (words && w->streams[STREAM_WORD_RUN].len == 0)
+        return 0;
+    r = code(e, w, i, !words, &other);
+    if (r < 0) {
+        j->err = other.err;
+    } else if (other.payload.len < j->payload.len) {
+        struct buf longer = j->payload;
+
+        *j = other;
+        other.payload = longer;
+    }
+    buf_release(&other.payload);
+    return r;
 }
 
 static void segment_job(void *arg, size_t n, unsigned worker)
@@ -320,9 +384,7 @@ static void segment_job(void *arg, size_t n, unsigned worker)
         return;
     j->status = read_target(e, i, w->target, &j->err);
     if (j->status == 0)
-        j->status = code_groups(e, w, i, &j->err);
-    if (j->status == 0)
-        j->status = zip_streams(w, stream_level(e->o->level), j, &j->err);
+        j->status = code_best(e, w, i, j);
     if (j->status == 0)
         j->status = try_full(w, e->o->level, j, manifest_segment_bytes(e->o->target, i), &j->err);
 }

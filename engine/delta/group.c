@@ -102,8 +102,8 @@ void group_scratch_release(struct group_scratch *s)
 }
 
 static int code_piece(const struct group *g, struct coder *c, struct group_scratch *scratch,
-                      const struct cover *cover, uint64_t from, uint64_t to, unsigned char *target,
-                      struct err *err)
+                      const struct cover *cover, uint64_t from, uint64_t to, bool words,
+                      unsigned char *target, struct err *err)
 {
     uint64_t at = cover->s + (from - cover->t);
     size_t len = (size_t)(to - from);
@@ -119,8 +119,8 @@ static int code_piece(const struct group *g, struct coder *c, struct group_scrat
         return r;
     if (g->sites != NULL) {
         memset(scratch->base + lead + len, 0, SITES_PAD);
-        sites_scan(g->sites, scratch->base, at, lead, len,
-                   (g->g->flags & DELTA_WORDS) != 0 && (at - from) % 4 == 0, &scratch->list);
+        sites_scan(g->sites, scratch->base, at, lead, len, words && (at - from) % 4 == 0,
+                   &scratch->list);
         p.t = &g->translator;
         p.sites = scratch->list.items;
         p.nsites = scratch->list.count;
@@ -129,7 +129,7 @@ static int code_piece(const struct group *g, struct coder *c, struct group_scrat
 }
 
 int group_code(const struct group *g, struct coder *c, struct group_scratch *scratch, uint64_t from,
-               uint64_t to, unsigned char *target, struct err *err)
+               uint64_t to, bool words, unsigned char *target, struct err *err)
 {
     size_t low = 0, high = g->ncovers;
     int r = 0;
@@ -156,7 +156,7 @@ int group_code(const struct group *g, struct coder *c, struct group_scratch *scr
             break;
         end = cover->t + (uint64_t)cover->length;
         end = end < to ? end : to;
-        r = code_piece(g, c, scratch, cover, from, end, target, err);
+        r = code_piece(g, c, scratch, cover, from, end, words, target, err);
         target += end - from;
         from = end;
     }

@@ -51,8 +51,10 @@ struct group_scratch {
 void group_scratch_init(struct group_scratch *s);
 void group_scratch_release(struct group_scratch *s);
 
-/* The group's bytes [from, to), at most SEGMENT_BYTES, counted from its begin. */
+/* The group's bytes [from, to), at most SEGMENT_BYTES, counted from its begin. words: are words of
+ * data sites? */
 MUST_CHECK int group_code(const struct group *g, struct coder *c, struct group_scratch *scratch,
-                          uint64_t from, uint64_t to, unsigned char *target, struct err *err);
+                          uint64_t from, uint64_t to, bool words, unsigned char *target,
+                          struct err *err);
 
 #endif

@@ -8,7 +8,7 @@
 
 enum { WHOLE, TABLE, COVERS, STREAMS_OF_CODE, BINARY, MODES };
 
-/* Two versions of a small program, beside a text. */
+/* Two versions of a small program, beside a text. Made once. */
 static void make_pair(struct artifact *base, struct artifact *target)
 {
     AUTO_BUF old = BUF_INIT;
@@ -123,7 +123,7 @@ static void try_streams(const struct artifact *base, const struct artifact *targ
                         const uint8_t *data, size_t size)
 {
     struct delta_group g = { .length = target->manifest.entries[0].size,
-                             .flags = DELTA_PREDICTED | DELTA_WORDS,
+                             .flags = DELTA_PREDICTED,
                              .nsources = 1 };
     struct varints in[STREAMS];
     struct group_scratch scratch;
@@ -148,7 +148,7 @@ static void try_streams(const struct artifact *base, const struct artifact *targ
     if (group_open(&group, &g, &base->manifest, &base->files, NULL) == 0) {
         group_take_covers(group, cover, 1);
         coder_read(coder, in);
-        if (group_code(group, coder, &scratch, 0, cover->length + 40, out, NULL) == 0 &&
+        if (group_code(group, coder, &scratch, 0, cover->length + 40, true, out, NULL) == 0 &&
             coder_end(coder, NULL) == 0)
             out[0] = 0;
         group_close(group);
@@ -164,7 +164,7 @@ static void try_streams(const struct artifact *base, const struct artifact *targ
 /* The first byte says what the others are taken for. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct artifact base, target;
+    static struct artifact base, target;
     unsigned mode = size == 0 ? MODES : data[0] % MODES;
 
     if (size == 0)
@@ -175,14 +175,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_binary(data + 1, size - 1);
     if (mode == COVERS || mode == BINARY)
         return 0;
-    make_pair(&base, &target);
+    if (base.content.len == 0)
+        make_pair(&base, &target);
     if (mode == WHOLE)
         try_whole(&base, &target, data + 1, size - 1);
     else if (mode == TABLE)
         try_table(&base, &target, data + 1, size - 1);
     else
         try_streams(&base, &target, data + 1, size - 1);
-    artifact_release(&base);
-    artifact_release(&target);
     return 0;
 }
