@@ -3,12 +3,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent_internal.h"
 #include "base/hex.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "guard.h"
 #include "io/files.h"
 
 enum {
@@ -17,6 +19,8 @@ enum {
     STRAY_TICKS = 6, /* between looks for packs that nobody needs */
     CLOSE_MS = 2000, /* for links to say goodbye */
     KILL_SLACK_MS = 1500,
+    LOCK_MS = 1000, /* that another process may have our root */
+    LOCK_LOOK_MS = 20,
 };
 
 /* --- services --- */
@@ -272,6 +276,18 @@ static int read_region(struct agent *a, struct err *err)
     return 0;
 }
 
+/* A guard has the lock for as long as it takes to end what is left (guard.h). */
+static int lock_root(struct agent *a, const char *path, struct err *err)
+{
+    struct timespec pause = { 0, LOCK_LOOK_MS * 1000000L };
+    int64_t end_ms = monotonic_ms() + LOCK_MS;
+    int r;
+
+    while ((r = file_lock(&a->lock_fd, path, err)) == -ERR_EXISTS && monotonic_ms() < end_ms)
+        nanosleep(&pause, NULL);
+    return r < 0 ? err_wrap(err, "another agent has %s", a->root) : 0;
+}
+
 static int open_root(struct agent *a, struct err *err)
 {
     AUTO_BUF real = BUF_INIT;
@@ -281,8 +297,8 @@ static int open_root(struct agent *a, struct err *err)
         return err_wrap(err, "root directory");
     a->root = buf_steal(&real);
     lock = mem_printf("%s/lock", a->root);
-    if (file_lock(&a->lock_fd, lock, err) < 0)
-        return err_wrap(err, "another agent has %s", a->root);
+    if (lock_root(a, lock, err) < 0)
+        return -(int)err->code;
     return read_region(a, err);
 }
 
@@ -346,6 +362,23 @@ static void make_host(struct agent *a)
                                      .ctx = a };
 }
 
+static void guard_ended(struct proc_watch *w, int status)
+{
+    (void)w;
+    (void)status; /* it ends with the fleet; while that lives, another one of this root is there */
+}
+
+static int start_guard(struct agent *a, struct err *err)
+{
+    pid_t pid;
+
+    if (a->o.parent_fd < 0 || !a->o.stop_services)
+        return 0;
+    if (guard_start(&pid, a->root, a->o.parent_fd, err) < 0)
+        return -(int)err->code;
+    return proc_watch_start(a->loop, &a->guard, pid, guard_ended, err);
+}
+
 static int watch_ends(struct agent *a, struct err *err)
 {
     if (loop_on_signal(a->loop, SIGTERM, on_signal, a, err) < 0 ||
@@ -386,7 +419,7 @@ static int open_all(struct agent *a, struct err *err)
     reports_new(&a->reports, agent_send, a);
     slots_new(&a->slots, a->loop, agent_send, slot_granted, a);
     make_host(a);
-    if (open_services(a, err) < 0 || watch_ends(a, err) < 0)
+    if (start_guard(a, err) < 0 || open_services(a, err) < 0 || watch_ends(a, err) < 0)
         return -(int)err->code;
     return say_ready(a, err);
 }
@@ -409,6 +442,8 @@ static void close_all(struct agent *a)
     slots_free_all(a->slots);
     reports_free(a->reports);
     goals_free(a->goals);
+    if (a->guard.fn != NULL)
+        proc_watch_stop(&a->guard);
     if (a->http != NULL)
         http_client_free(a->http);
     link_identity_free(a->self);

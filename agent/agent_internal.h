@@ -6,6 +6,7 @@
 #include "agent.h"
 #include "base/map.h"
 #include "goals.h"
+#include "io/proc.h"
 #include "peers.h"
 #include "service.h"
 #include "uplink.h"
@@ -36,6 +37,7 @@ struct agent {
         told; /* service -> struct msg_progress that this link has been told (numbers only) */
     struct timer progress, tick, give_up;
     struct watch parent;
+    struct proc_watch guard;
     enum stop_state stop;
     int links_left;
     unsigned ticks;

@@ -10,6 +10,7 @@
 #include "agent.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "guard.h"
 #include "status.h"
 #include "wire/doc.h"
 
@@ -33,6 +34,7 @@ static const char usage[] =
     "  --parent-fd N         read end of a pipe; stop at its end\n"
     "  --stop-services-with-parent\n"
     "                        on SIGTERM and at the end of --parent-fd stop the services, too\n"
+    "guard    what run starts for itself with --stop-services-with-parent; see guard.h\n"
     "status   print services, releases and verdicts from the root directory's files\n"
     "\n"
     "Exit: 0 stopped or printed, 1 failed, 2 wrong usage. ENGINE_LOG=error|warn|info|debug.\n";
@@ -204,6 +206,19 @@ static int run(struct flags *f)
     return EXIT_FAILED;
 }
 
+static int guard(const struct flags *f)
+{
+    struct err err = ERR_INIT;
+
+    if (f->o.parent_fd < 0)
+        return wrong("--parent-fd is missing");
+    log_setup("agent/guard", STDERR_FILENO);
+    if (guard_main(f->o.root, f->o.parent_fd, &err) == 0)
+        return 0;
+    log_error("%s", err.text);
+    return EXIT_FAILED;
+}
+
 static int status(const struct flags *f)
 {
     AUTO_BUF out = BUF_INIT;
@@ -226,11 +241,13 @@ int main(int argc, char **argv)
         return fputs(usage, stdout) < 0 ? EXIT_FAILED : 0;
     if (strcmp(verb, "--version") == 0)
         return printf("engine-agent, link version %d\n", VERSION_LINK) < 0 ? EXIT_FAILED : 0;
-    if (strcmp(verb, "run") != 0 && strcmp(verb, "status") != 0)
+    if (strcmp(verb, "run") != 0 && strcmp(verb, "status") != 0 && strcmp(verb, "guard") != 0)
         return verb[0] == '\0' ? wrong("run or status?") : wrong("unknown verb '%s'", verb);
     code = parse_flags(&f, argc - 1, argv + 1);
     if (code == 0)
-        code = strcmp(verb, "run") == 0 ? run(&f) : status(&f);
+        code = strcmp(verb, "run") == 0     ? run(&f)
+               : strcmp(verb, "guard") == 0 ? guard(&f)
+                                            : status(&f);
     free(f.region);
     free(f.machine_arch);
     return code;

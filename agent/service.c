@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "guard.h"
 #include "io/files.h"
 #include "log_file.h"
 #include "releases.h"
@@ -376,7 +377,7 @@ int service_open(struct service **ret, const struct service_host *host, const ch
     s->state_path = mem_printf("%s/state.json", dir);
     s->run_path = mem_printf("%s/run", dir);
     s->log_path = mem_printf("%s/%s.log", logs, name);
-    s->tag = mem_printf("SLIPWAY_UNIT=%s", dir);
+    s->tag = guard_tag(dir);
     run_init(s);
     load_journal(s);
     switch_recover(s);

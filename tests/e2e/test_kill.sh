@@ -62,5 +62,9 @@ check "adopt: its service never stopped" alive "$before"
 adopted() { [ "$(api /v1/deployments?limit=1 | jq .deployments[0].machines.healthy)" = 4 ]; }
 check "adopt: and is reported healthy" wait_for 30 adopted
 is "adopt: it is the same process" "$(service_pid)" "$before"
-stop adopt INT
+
+# Agent and system are killed in one moment: nobody is left to stop the service, but the agent's guard.
+kill_child r1-m1
+stop adopt KILL
+check "adopt: its service ends with agent and system" wait_for 30 gone "$before"
 check_no_leftovers

@@ -346,6 +346,43 @@ static void test_services_stop_with_the_parent(void **state)
     end(&w);
 }
 
+static bool is_guarded_no_more(struct world *w)
+{
+    AUTO_FREE char *path = mem_printf("%s/guard.lock", w->root);
+    int fd;
+
+    if (file_lock(&fd, path, NULL) < 0)
+        return false;
+    close(fd);
+    return true;
+}
+
+static bool is_guarded(struct world *w)
+{
+    return !is_guarded_no_more(w);
+}
+
+/* Agent and parent are killed in one moment: the guard ends the service. */
+static void test_guard_ends_services(void **state)
+{
+    struct release_spec forks = { .script = "#!/bin/sh\nsetsid sleep 1000 & exec sleep 1000\n" };
+    struct world w;
+    struct hash one;
+    pid_t pid;
+
+    (void)state;
+    world_start(&w);
+    one = world_release(&w, "web", "1111", &forks);
+    world_agent(&w, true);
+    deploy(&w, "d-1", &one, PHASE_HEALTHY);
+    pid = world_pid(&w, "web");
+    world_until(&w, is_guarded);
+    world_end_agent(&w, SIGKILL);
+    world_until(&w, is_guarded_no_more);
+    assert_false(is_alive(pid));
+    end(&w);
+}
+
 /* `engine-agent status`, beside a running agent and after it. */
 static void test_status(void **state)
 {
@@ -392,10 +429,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_stop_and_absent),
         cmocka_unit_test(test_mode_command),
         cmocka_unit_test(test_services_stop_with_the_parent),
+        cmocka_unit_test(test_guard_ends_services),
         cmocka_unit_test(test_status),
     };
 
-    if (argc > 1 && strcmp(argv[1], "--agent") == 0)
+    if (world_is_agent(argc, argv))
         return world_agent_main(argc, argv);
     log_setup("test", open("/dev/null", O_WRONLY | O_CLOEXEC));
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -342,7 +342,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_full_disk), /* last: it leaves our mount namespace */
     };
 
-    if (argc > 1 && strcmp(argv[1], "--agent") == 0)
+    if (world_is_agent(argc, argv))
         return world_agent_main(argc, argv);
     log_setup("test", open("/dev/null", O_WRONLY | O_CLOEXEC));
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,7 @@
 #include "base/hex.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "guard.h"
 #include "io/files.h"
 #include "io/pki.h"
 #include "io/proc.h"
@@ -413,6 +414,12 @@ static inline void world_until_report(struct world *w, enum report_phase phase,
 
 /* --- the agent --- */
 
+/* This program again, as an agent or as its guard? */
+static inline bool world_is_agent(int argc, char **argv)
+{
+    return argc > 5 && (strcmp(argv[1], "--agent") == 0 || strcmp(argv[1], "guard") == 0);
+}
+
 static inline int world_agent_main(int argc, char **argv)
 {
     static const struct label labels[] = { { "rack", "a" } };
@@ -428,6 +435,8 @@ static inline int world_agent_main(int argc, char **argv)
     struct err err = ERR_INIT;
 
     log_setup("agent", 2);
+    if (strcmp(argv[1], "guard") == 0)
+        return guard_main(argv[3], atoi(argv[5]), &err) == 0 ? 0 : 1;
     if (agent_main_loop(&o, &err) == 0)
         return 0;
     log_error("%s", err.text);
