@@ -247,6 +247,8 @@ static int publish_engine_json(struct fleet *f, struct err *err)
 
 static int wait_for_serve(struct fleet *f, struct err *err)
 {
+    AUTO_BUF why = BUF_INIT;
+
     for (int64_t waited = 0; waited < START_MS; waited += POLL_MS) {
         fleet_tend(f);
         if (child_is_ready(f->serve))
@@ -255,8 +257,9 @@ static int wait_for_serve(struct fleet *f, struct err *err)
             break;
         nap(POLL_MS);
     }
-    return err_set(err, ERR_UNREACHABLE, "the control plane does not start; its log: %s",
-                   child_log_path(f->serve));
+    child_last_words(f->serve, &why);
+    return err_set(err, ERR_UNREACHABLE, "the control plane does not start: %s (log: %s)",
+                   buf_str(&why), child_log_path(f->serve));
 }
 
 int fleet_start(struct fleet **ret, const struct fleet_options *o, struct err *err)

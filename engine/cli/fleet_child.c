@@ -15,7 +15,12 @@
 #include "io/proc.h"
 #include "wire/json.h"
 
-enum { EARLIER_MS = 12000, EARLIER_POLL_MS = 20, LOG_MAX_BYTES = 16 << 20 };
+enum {
+    EARLIER_MS = 12000,
+    EARLIER_POLL_MS = 20,
+    LOG_MAX_BYTES = 16 << 20,
+    LAST_WORDS_MAX_BYTES = 4096
+};
 
 struct port {
     char name[16];
@@ -237,6 +242,29 @@ const char *child_ready_path(const struct child *c)
 const char *child_log_path(const struct child *c)
 {
     return c->log_path;
+}
+
+void child_last_words(const struct child *c, struct buf *out)
+{
+    static const char prefix[] = "engine: ";
+    FILE *log = fopen(c->log_path, "re");
+    char text[LAST_WORDS_MAX_BYTES + 1], *line;
+    size_t len;
+
+    if (log == NULL)
+        return;
+    if (fseek(log, -LAST_WORDS_MAX_BYTES, SEEK_END) < 0) /* it is shorter */
+        rewind(log);
+    len = fread(text, 1, LAST_WORDS_MAX_BYTES, log);
+    fclose(log);
+    while (len > 0 && text[len - 1] == '\n')
+        len--;
+    text[len] = '\0';
+    line = strrchr(text, '\n');
+    line = line == NULL ? text : line + 1;
+    if (strncmp(line, prefix, strlen(prefix)) == 0)
+        line += strlen(prefix);
+    buf_str_append(out, line);
 }
 
 void children_publish(const char *state_dir, struct child *const *children, size_t count)

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 enum { CHILD_ARGS_MAX = 40, CHILD_PORTS_MAX = 4, CHILD_CALM_MS = 10000, CHILD_PAUSE_MAX_MS = 5000 };
@@ -30,6 +31,8 @@ int child_restarts(const struct child *c);
 int child_port(const struct child *c, const char *port); /* 0: unknown */
 const char *child_ready_path(const struct child *c);
 const char *child_log_path(const struct child *c);
+/* Appends the last line of its log, in which a program that gives up says why. */
+void child_last_words(const struct child *c, struct buf *out);
 
 /* STATE/fleet.json: {"children":[{"name","pid","start"}…]}. */
 void children_publish(const char *state_dir, struct child *const *children, size_t count);

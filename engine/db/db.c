@@ -22,7 +22,9 @@ int db_open(struct db **ret, const char *url, struct err *err)
                        "no database is named: use sqlite:PATH or postgres://HOST/NAME");
     d = mem_alloc(sizeof(*d));
     d->driver = strncmp(url, "sqlite:", 7) == 0 ? &db_sqlite : &db_postgres;
-    if (d->driver == &db_postgres && strstr(url, "://") == NULL && strchr(url, '=') == NULL) {
+    if (d->driver == &db_postgres && strncmp(url, "postgres://", 11) != 0 &&
+        strncmp(url, "postgresql://", 13) != 0 &&
+        (strstr(url, "://") != NULL || strchr(url, '=') == NULL)) {
         free(d);
         return err_set(err, ERR_INVALID,
                        "'%s' names no database: use sqlite:PATH or postgres://HOST/NAME", url);

@@ -440,6 +440,7 @@ static void refuses_urls(void **state)
     static const struct url urls[] = {
         { "", ERR_INVALID, "no database is named" },
         { "mysql", ERR_INVALID, "'mysql' names no database" },
+        { "mysql://x", ERR_INVALID, "'mysql://x' names no database" },
         { "sqlite:", ERR_INVALID, "names no file" },
         { "sqlite:/nowhere/at/all.db", ERR_UNREACHABLE, "unable to open" },
         { "postgres://127.0.0.1:1/nobody", ERR_UNREACHABLE, "'nobody' on 127.0.0.1" },
