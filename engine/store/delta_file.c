@@ -294,15 +294,43 @@ static uint64_t count_files(const struct manifest *m)
     return files;
 }
 
+/* Both sides at once, if there are threads for it. */
+struct hashing {
+    struct side *sides[2];
+    const char *paths[2];
+    int status[2];
+    struct err err[2];
+};
+
+static void hash_side(void *arg, size_t i, unsigned worker)
+{
+    struct hashing *h = arg;
+
+    (void)worker;
+    if (h->paths[i] != NULL)
+        h->status[i] = side_open(h->sides[i], h->paths[i], &h->err[i]);
+}
+
+static int open_sides(struct making *m, const char *base, const char *target, struct err *err)
+{
+    struct hashing h = { .sides = { &m->base, &m->target }, .paths = { base, target } };
+    struct delta_pool pool = { m->o->threads, crew_each, &pool };
+
+    delta_each(&pool, 2, hash_side, &h);
+    for (int i = 0; i < 2; i++) {
+        if (h.status[i] < 0)
+            return err_set(err, h.err[i].code, "%s", h.err[i].text);
+    }
+    return 0;
+}
+
 static int make(struct making *m, const char *base, const char *target, const char *path,
                 struct err *err)
 {
     int r = note(m, "hash", 0, 1, err);
 
-    if (r == 0 && base != NULL)
-        r = side_open(&m->base, base, err);
     if (r == 0)
-        r = side_open(&m->target, target, err);
+        r = open_sides(m, base, target, err);
     if (r == 0)
         r = open_temp(&m->tmp, &m->fd, path, "tmp", err);
     if (r == 0)
