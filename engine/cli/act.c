@@ -41,10 +41,8 @@ static int only_live(struct client *c, json_t **ret, struct err *err)
 static int act(const struct globals *g, struct client *c, const char *name, const char *id,
                const char *reason, struct err *err)
 {
-    const char *user = getenv("USER");
     AUTO_BUF path = BUF_INIT;
-    AUTO_JSON *body =
-        json_pack("{s:s,s:s}", "reason", reason, "actor", user == NULL ? "operator" : user);
+    AUTO_JSON *body = json_pack("{s:s,s:s}", "reason", reason, "actor", client_actor());
     AUTO_JSON *view = NULL, *found = NULL;
     int rv = id == NULL ? only_live(c, &found, err) : 0;
 

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "cli/fleet.h"
@@ -63,7 +64,9 @@ static int open_running(struct client **ret, const char *state_dir)
 
 int client_open(struct client **ret, const struct globals *g, struct err *err)
 {
-    struct fleet_options o = { .state_dir = g->state_dir, .db = getenv("ENGINE_DB") };
+    struct fleet_options o = { .state_dir = g->state_dir,
+                               .db = getenv("ENGINE_DB"),
+                               .control_only = true };
     AUTO_FREE char *keys = mem_printf("%s/keys", g->state_dir);
     struct fleet *f;
     int rv;
@@ -80,9 +83,14 @@ int client_open(struct client **ret, const struct globals *g, struct err *err)
             g->state_dir);
     if (open_running(ret, g->state_dir) == 0)
         return 0;
-    rv = fleet_start(&f, &o, err);
+    rv = fleet_open(&f, &o, err);
     if (rv < 0)
         return rv;
+    rv = fleet_start(f, err);
+    if (rv < 0) {
+        fleet_stop(f);
+        return rv;
+    }
     *ret = client_new(fleet_url(f), fleet_token(f));
     (*ret)->fleet = f;
     return 0;
@@ -175,4 +183,11 @@ int client_post(struct client *c, const char *path, const json_t *body, json_t *
 int client_text(struct client *c, const char *path, struct buf *out, struct err *err)
 {
     return call(c, "GET", path, NULL, CALL_MS, out, err);
+}
+
+const char *client_actor(void)
+{
+    const char *user = getenv("USER");
+
+    return user != NULL && *user != '\0' ? user : getuid() == 0 ? "root" : "operator";
 }

@@ -26,6 +26,9 @@ MUST_CHECK int client_post(struct client *c, const char *path, const json_t *bod
 /* The raw body, for logs. */
 MUST_CHECK int client_text(struct client *c, const char *path, struct buf *out, struct err *err);
 
+/* Who sits here, as far as we can tell; the control plane adds whose token it is. Static. */
+const char *client_actor(void);
+
 /* Percent-encodes a path segment onto out. */
 void client_path_segment(struct buf *out, const char *text);
 

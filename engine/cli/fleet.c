@@ -15,8 +15,15 @@
 #include "cli/fleet_child.h"
 #include "control/keys.h"
 #include "io/files.h"
+#include "wire/json.h"
 
-enum { START_MS = 30000, STOP_MS = 15000, POLL_MS = 5, TOKEN_MAX_BYTES = 256 };
+enum {
+    START_MS = 30000,
+    STOP_MS = 15000,
+    POLL_MS = 5,
+    TOKEN_MAX_BYTES = 256,
+    LOCAL_MAX_BYTES = 8192
+};
 
 struct fleet {
     char *dir; /* absolute */
@@ -197,8 +204,9 @@ static int add_all(struct fleet *f, struct keys *keys, struct err *err)
     int rv = 0;
 
     add_serve(f);
-    if (f->o.regions > 0)
-        add_worker(f);
+    if (f->o.control_only)
+        return 0;
+    add_worker(f);
     for (int r = 1; r <= f->o.regions && rv == 0; r++) {
         AUTO_FREE char *region = mem_printf("r%d", r);
         struct child *c = add_region(f, region);
@@ -262,7 +270,45 @@ static int wait_for_serve(struct fleet *f, struct err *err)
                    buf_str(&why), child_log_path(f->serve));
 }
 
-int fleet_start(struct fleet **ret, const struct fleet_options *o, struct err *err)
+/* What the last fleet here was like, as far as the options leave it open. */
+static void recall(struct fleet *f)
+{
+    AUTO_FREE char *path = mem_printf("%s/local.json", f->dir);
+    AUTO_BUF text = BUF_INIT;
+    AUTO_JSON *o = NULL;
+    int64_t regions = 3, agents = 4;
+    const char *db = NULL;
+
+    if (file_read(&text, path, LOCAL_MAX_BYTES, NULL) == 0 &&
+        json_parse(&o, text.data, text.len, NULL) == 0 &&
+        (json_get_int(o, "regions", 1, FLEET_REGIONS_MAX, &regions, NULL) < 0 ||
+         json_get_int(o, "agents", 1, FLEET_AGENTS_MAX, &agents, NULL) < 0 ||
+         json_get_text_or(o, "db", LOCAL_MAX_BYTES, NULL, &db, NULL) < 0))
+        log_warn("%s is malformed", path);
+    if (f->o.regions == FLEET_AS_BEFORE)
+        f->o.regions = (int)regions;
+    if (f->o.agents == FLEET_AS_BEFORE)
+        f->o.agents = (int)agents;
+    f->db = f->o.db != NULL ? mem_strdup(f->o.db)
+            : db != NULL    ? mem_strdup(db)
+                            : mem_printf("sqlite:%s/db.sqlite", f->dir);
+}
+
+/* The database's URL may hold a password: 0600. One in the directory itself may move with it. */
+static int remember(const struct fleet *f, struct err *err)
+{
+    AUTO_FREE char *path = mem_printf("%s/local.json", f->dir);
+    AUTO_FREE char *own = mem_printf("sqlite:%s/", f->dir);
+    AUTO_JSON *o = json_pack("{s:i,s:i}", "regions", f->o.regions, "agents", f->o.agents);
+    AUTO_FREE char *text = NULL;
+
+    if (strncmp(f->db, own, strlen(own)) != 0)
+        json_object_set_new(o, "db", json_string(f->db));
+    text = json_text(o);
+    return file_publish(path, text, strlen(text), 0600, err);
+}
+
+int fleet_open(struct fleet **ret, const struct fleet_options *o, struct err *err)
 {
     struct fleet *f = mem_alloc(sizeof(*f));
     AUTO_BUF dir = BUF_INIT;
@@ -272,26 +318,41 @@ int fleet_start(struct fleet **ret, const struct fleet_options *o, struct err *e
     f->lock_fd = f->pipe_fds[0] = f->pipe_fds[1] = -1;
     if (rv == 0)
         rv = path_real(&dir, o->state_dir, err);
-    f->dir = buf_steal(&dir);
-    f->db = o->db != NULL ? mem_strdup(o->db) : mem_printf("sqlite:%s/db.sqlite", f->dir);
+    f->dir = rv == 0 ? buf_steal(&dir) : mem_strdup(o->state_dir);
     if (rv == 0)
         rv = find_programs(f, err);
     if (rv == 0)
         rv = make_dirs(f, err);
+    if (rv < 0) {
+        fleet_stop(f);
+        return rv;
+    }
+    recall(f);
+    *ret = f;
+    return 0;
+}
+
+int fleet_start(struct fleet *f, struct err *err)
+{
+    int rv = f->o.control_only ? 0 : remember(f, err);
+
     if (rv == 0)
         rv = children_end_earlier(f->dir, err);
     if (rv == 0 && pipe2(f->pipe_fds, O_CLOEXEC) < 0)
         rv = err_sys(err, errno, "pipe");
     if (rv == 0)
         rv = prepare(f, err);
-    if (rv == 0)
-        rv = wait_for_serve(f, err);
-    if (rv < 0) {
-        fleet_stop(f);
-        return rv;
-    }
-    *ret = f;
-    return 0;
+    return rv < 0 ? rv : wait_for_serve(f, err);
+}
+
+int fleet_regions(const struct fleet *f)
+{
+    return f->o.regions;
+}
+
+int fleet_agents(const struct fleet *f)
+{
+    return f->o.agents;
 }
 
 void fleet_tend(struct fleet *f)

@@ -30,6 +30,7 @@ struct run {
     struct fleet_options fleet_options;
     int64_t regions, agents, timeout_ms;
     bool keep, resume, detach;
+    bool kept; /* the request, in the state directory */
     struct fleet *fleet;
     struct client *client;
     struct progress *progress;
@@ -87,11 +88,12 @@ static int keep_intent(struct run *r, const json_t *request, struct err *err)
 {
     AUTO_FREE char *path = intent_path(r);
     AUTO_FREE char *text = json_text(request);
-    int rv = dir_make(r->g.state_dir, 0700, err);
+    int rv = ignore_state(r, err);
 
     if (rv == 0)
-        rv = ignore_state(r, err);
-    return rv < 0 ? rv : file_publish(path, text, strlen(text), 0600, err);
+        rv = file_publish(path, text, strlen(text), 0600, err);
+    r->kept = rv == 0;
+    return rv;
 }
 
 /* The request to hand over; NULL with --resume when there is none kept. */
@@ -113,25 +115,35 @@ static int find_request(struct run *r, json_t **ret, struct err *err)
     return rv;
 }
 
-static int start_fleet(struct run *r, struct err *err)
+static int open_fleet(struct run *r, struct err *err)
 {
+    int rv;
+
     r->fleet_options.state_dir = r->g.state_dir;
     r->fleet_options.regions = (int)r->regions;
     r->fleet_options.agents = (int)r->agents;
     if (r->fleet_options.db == NULL)
         r->fleet_options.db = getenv("ENGINE_DB");
+    rv = fleet_open(&r->fleet, &r->fleet_options, err);
+    if (rv < 0)
+        return rv;
     progress_note(r->progress, "local system in %s: %d regions of %d machines", r->g.state_dir,
-                  r->fleet_options.regions, r->fleet_options.agents);
-    return fleet_start(&r->fleet, &r->fleet_options, err);
+                  fleet_regions(r->fleet), fleet_agents(r->fleet));
+    return 0;
 }
 
-static int connect_control(struct run *r, struct err *err)
+/* The request is kept once the state directory is ours, and before anything is started. */
+static int connect_control(struct run *r, const json_t *request, struct err *err)
 {
     int rv;
 
     if (r->g.engine != NULL)
         return client_open(&r->client, &r->g, err);
-    rv = start_fleet(r, err);
+    rv = open_fleet(r, err);
+    if (rv == 0 && request != NULL)
+        rv = keep_intent(r, request, err);
+    if (rv == 0)
+        rv = fleet_start(r->fleet, err);
     if (rv == 0)
         r->client = client_new(fleet_url(r->fleet), fleet_token(r->fleet));
     return rv;
@@ -154,11 +166,22 @@ static int find_deployment(struct run *r, struct err *err)
     return 0;
 }
 
+/* A control plane of ours that dies meanwhile starts again; the request's key makes it safe to repeat. */
 static int hand_over(struct run *r, const json_t *request, struct err *err)
 {
+    int64_t until_ms = monotonic_ms() + AWAY_MAX_MS;
+    int rv;
+
     if (request == NULL)
         return find_deployment(r, err);
-    return client_post(r->client, "/v1/deployments", request, &r->view, err);
+    for (;;) {
+        rv = client_post(r->client, "/v1/deployments", request, &r->view, err);
+        if ((rv != -ERR_UNREACHABLE && rv != -ERR_AGAIN) || r->fleet == NULL || interrupted ||
+            monotonic_ms() > until_ms)
+            return rv;
+        fleet_tend(r->fleet);
+        nap(POLL_WAIT_MS);
+    }
 }
 
 static bool is_over(const struct run *r)
@@ -277,16 +300,14 @@ static int deploy(struct run *r, struct err *err)
     AUTO_JSON *request = NULL;
     int rv = find_request(r, &request, err);
 
-    if (rv == 0 && r->g.engine == NULL && request != NULL)
-        rv = keep_intent(r, request, err);
     if (rv == 0)
-        rv = connect_control(r, err);
+        rv = connect_control(r, request, err);
     if (rv == 0)
         rv = hand_over(r, request, err);
     if (rv < 0) {
         AUTO_FREE char *path = intent_path(r);
 
-        if (!r->resume && rv != -ERR_UNREACHABLE && rv != -ERR_EXISTS)
+        if (r->kept && !r->resume && rv != -ERR_UNREACHABLE && rv != -ERR_AGAIN)
             unlink(path); /* refused: there is nothing to go on with */
         return fail(&r->g, err);
     }
@@ -296,18 +317,26 @@ static int deploy(struct run *r, struct err *err)
     return finish(r, follow(r, err), err);
 }
 
+static bool in_range(int64_t n, int64_t max)
+{
+    return n == FLEET_AS_BEFORE || (n >= 1 && n <= max);
+}
+
 int cli_run(int argc, char **argv)
 {
-    struct run r = { .regions = 3, .agents = 4, .started_ms = monotonic_ms() };
+    struct run r = { .regions = FLEET_AS_BEFORE,
+                     .agents = FLEET_AS_BEFORE,
+                     .started_ms = monotonic_ms() };
     struct err err = ERR_INIT;
     const struct flag flags[] = {
         { "ref", FLAG_TEXT, &r.trigger.ref, "REF", "branch or tag to deploy (HEAD)" },
         { "commit", FLAG_TEXT, &r.trigger.commit, "SHA", "commit to deploy" },
         { "set", FLAG_LIST, &r.trigger.params, "K=V", "a parameter of the policy; repeatable" },
         { "reason", FLAG_TEXT, &r.trigger.reason, "TEXT", "why, for the audit log" },
-        { "regions", FLAG_INT, &r.regions, "N", "local regions (3)" },
-        { "agents", FLAG_INT, &r.agents, "N", "local machines a region (4)" },
-        { "db", FLAG_TEXT, &r.fleet_options.db, "URL", "postgres://… (or ENGINE_DB); else SQLite" },
+        { "regions", FLAG_INT, &r.regions, "N", "local regions (as before, or 3)" },
+        { "agents", FLAG_INT, &r.agents, "N", "local machines a region (as before, or 4)" },
+        { "db", FLAG_TEXT, &r.fleet_options.db, "URL",
+          "postgres://… (or ENGINE_DB); as before, or SQLite" },
         { "sandbox", FLAG_TEXT, &r.fleet_options.sandbox, "bwrap|none",
           "how local builds are isolated (bwrap)" },
         { "resume", FLAG_BOOL, &r.resume, NULL, "go on with what was interrupted" },
@@ -331,8 +360,7 @@ int cli_run(int argc, char **argv)
         return code;
     if (operands == 0 && !r.resume)
         err_set(&err, ERR_INVALID, "which policy? engine run POLICY.lua");
-    else if (r.regions < 1 || r.regions > FLEET_REGIONS_MAX || r.agents < 1 ||
-             r.agents > FLEET_AGENTS_MAX)
+    else if (!in_range(r.regions, FLEET_REGIONS_MAX) || !in_range(r.agents, FLEET_AGENTS_MAX))
         err_set(&err, ERR_INVALID, "--regions is 1 to %d, --agents 1 to %d", FLEET_REGIONS_MAX,
                 FLEET_AGENTS_MAX);
     else if (r.fleet_options.sandbox != NULL && strcmp(r.fleet_options.sandbox, "bwrap") != 0 &&

@@ -2,12 +2,12 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/hex.h"
 #include "base/mem.h"
 #include "build/git.h"
+#include "cli/client.h"
 #include "io/files.h"
 #include "io/loop.h"
 #include "policy/policy.h"
@@ -58,13 +58,6 @@ static json_t *random_key(void)
     return json_string(hex);
 }
 
-static const char *actor(void)
-{
-    const char *user = getenv("USER");
-
-    return user != NULL && *user != '\0' ? user : getuid() == 0 ? "root" : "operator";
-}
-
 static int ask_policy(json_t **ret, const struct bundle *b, struct err *err)
 {
     struct policy_host *h;
@@ -91,7 +84,7 @@ static json_t *body_of(const struct trigger_options *o, const struct bundle *b, 
     json_object_set_new(body, "commit", json_string(sha));
     json_object_set_new(body, "ref", json_string(ref));
     json_object_set(body, "params", params);
-    json_object_set_new(body, "actor", json_string(actor()));
+    json_object_set_new(body, "actor", json_string(client_actor()));
     json_object_set_new(body, "reason", json_string(o->reason == NULL ? "" : o->reason));
     json_object_set_new(body, "no_input", json_boolean(o->no_input));
     json_object_set_new(body, "key", random_key());

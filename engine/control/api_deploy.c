@@ -260,7 +260,9 @@ static int check_allowed(struct call *c, const char *id, enum deploy_verb verb, 
 
 static int start_act(struct call *c, const char *id, struct err *err)
 {
-    struct act a = { .id = id, .verb = c->args[1], .actor = buf_str(&c->who), .reason = "" };
+    struct act a = { .id = id, .verb = c->args[1], .reason = "" };
+    AUTO_FREE char *actor = NULL;
+    const char *claimed = NULL;
     enum deploy_verb verb = DEPLOY_VERB_NONE;
     int r = 0;
 
@@ -269,8 +271,9 @@ static int start_act(struct call *c, const char *id, struct err *err)
     if (c->json != NULL) {
         r = json_get_text_or(c->json, "reason", 1024, "", &a.reason, err);
         if (r == 0)
-            r = json_get_text_or(c->json, "actor", 128, a.actor, &a.actor, err);
+            r = json_get_text_or(c->json, "actor", 128, NULL, &claimed, err);
     }
+    a.actor = actor = actor_text(claimed, buf_str(&c->who));
     if (r == 0)
         r = check_allowed(c, id, verb, err);
     if (r == 0)

@@ -146,20 +146,31 @@ int route_job_log(struct call *c, struct err *err)
     return r;
 }
 
+struct cancel {
+    int64_t job;
+    const char *who, *reason;
+};
+
+static int cancel_job(struct db *d, void *arg, struct err *err)
+{
+    const struct cancel *c = arg;
+    AUTO_FREE char *text =
+        mem_printf("cancelled by %s%s%s", c->who, c->reason[0] == '\0' ? "" : ": ", c->reason);
+    AUTO_FREE char *object = mem_printf("job %lld", (long long)c->job);
+    int r = queue_cancel(d, c->job, text, err);
+
+    return r < 0 ? r : audit_add(d, c->who, "cancel", object, c->reason, "done", err);
+}
+
 int route_job_cancel(struct call *c, struct err *err)
 {
-    const char *reason = "";
-    int64_t id = 0;
-    int r = job_number(c, &id, err);
+    struct cancel cancel = { .who = buf_str(&c->who), .reason = "" };
+    int r = job_number(c, &cancel.job, err);
 
     if (r == 0 && c->json != NULL)
-        r = json_get_text_or(c->json, "reason", 1024, "", &reason, err);
-    if (r == 0) {
-        AUTO_FREE char *text = mem_printf("cancelled by %s%s%s", buf_str(&c->who),
-                                          reason[0] == '\0' ? "" : ": ", reason);
-
-        r = queue_cancel(c->db, id, text, err);
-    }
+        r = json_get_text_or(c->json, "reason", 1024, "", &cancel.reason, err);
+    if (r == 0)
+        r = db_transaction(c->db, cancel_job, &cancel, err);
     if (r == 0)
         wake_all(api_options_of(c->api)->wake);
     return r < 0 ? r : route_job(c, err);

@@ -109,3 +109,10 @@ int token_admin_file(struct db *d, const char *path, struct buf *out, struct err
     }
     return r;
 }
+
+char *actor_text(const char *claimed, const char *token_name)
+{
+    if (claimed == NULL || claimed[0] == '\0' || strcmp(claimed, token_name) == 0)
+        return mem_strdup(token_name);
+    return mem_printf("%s via %s", claimed, token_name);
+}

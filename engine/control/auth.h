@@ -26,4 +26,7 @@ MUST_CHECK int token_check(struct db *d, const char *token, enum role *ret_role,
 /* The token of the file at path, or a new one of role admin that is written there (0600). */
 MUST_CHECK int token_admin_file(struct db *d, const char *path, struct buf *out, struct err *err);
 
+/* Who acts, for the logs: whom the client names, and always whose token it is. Gives. */
+char *actor_text(const char *claimed, const char *token_name);
+
 #endif

@@ -110,7 +110,17 @@ int audit_add(struct db *d, const char *actor, const char *verb, const char *obj
     return r < 0 ? err_wrap(err, "audit %s", verb) : 0;
 }
 
-int audit_verify(struct db *d, int64_t *ret_bad, struct err *err)
+static int audit_written(struct db *d, int64_t *ret, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r = DB_ROWS(d, &rows, err, "SELECT value FROM counter WHERE name = 'audit'");
+
+    *ret = r == 0 && db_rows_count(rows) > 0 ? db_get_int(rows, 0, 0) : 0;
+    db_rows_free(rows);
+    return r;
+}
+
+static int verify_rows(struct db *d, int64_t *ret_count, int64_t *ret_bad, struct err *err)
 {
     struct db_rows *rows = NULL;
     AUTO_BUF prev = BUF_INIT;
@@ -133,6 +143,19 @@ int audit_verify(struct db *d, int64_t *ret_bad, struct err *err)
         buf_reset(&prev);
         buf_str_append(&prev, hash);
     }
+    *ret_count = r < 0 ? 0 : (int64_t)db_rows_count(rows);
     db_rows_free(rows);
+    return r;
+}
+
+int audit_verify(struct db *d, int64_t *ret_bad, struct err *err)
+{
+    int64_t written = 0, count = 0;
+    int r = audit_written(d, &written, err); /* first: rows may be added meanwhile */
+
+    if (r == 0)
+        r = verify_rows(d, &count, ret_bad, err);
+    if (r == 0 && *ret_bad == 0 && count < written)
+        *ret_bad = count + 1; /* the last ones are gone */
     return r;
 }

@@ -22,7 +22,7 @@ MUST_CHECK int decision_add(struct db *d, const char *deployment, const char *qu
 /* outcome: "done", or why it was refused. */
 MUST_CHECK int audit_add(struct db *d, const char *actor, const char *verb, const char *object,
                          const char *reason, const char *outcome, struct err *err);
-/* Recomputes the chain. *ret_bad is the first seq that does not fit, 0 if all do. */
+/* Recomputes the chain. *ret_bad is the first seq that does not fit or is missing, 0 if all do. */
 MUST_CHECK int audit_verify(struct db *d, int64_t *ret_bad, struct err *err);
 
 #endif

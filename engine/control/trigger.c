@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/auth.h"
 #include "control/history.h"
 #include "control/record.h"
 #include "control/sign.h"
@@ -21,7 +22,8 @@ enum {
 
 struct request {
     struct bundle *bundle;
-    const char *repo, *commit, *ref, *reason, *actor, *key;
+    const char *repo, *commit, *ref, *reason, *key;
+    char *actor;
     json_t *params;
     bool no_input, dry_run;
     json_t *data, *build, *spec;
@@ -42,6 +44,7 @@ static void request_release(struct request *q)
     if (q->deploy != NULL)
         deploy_free(q->deploy);
     free(q->dedupe);
+    free(q->actor);
 }
 
 static int check_commit(const char *commit, struct err *err)
@@ -67,12 +70,14 @@ static int check_params(json_t *params, struct err *err)
     return 0;
 }
 
-static int parse_fields(struct request *q, const json_t *body, const char *actor, struct err *err)
+static int parse_fields(struct request *q, const json_t *body, const char *token_name,
+                        struct err *err)
 {
     static const char *const known[] = { "bundle", "repo",     "commit",  "ref", "params", "actor",
                                          "reason", "no_input", "dry_run", "key", NULL };
     int r = json_is_object(body) ? json_only(body, known, err)
                                  : err_set(err, ERR_INVALID, "the body is not an object");
+    const char *claimed = NULL;
 
     q->params = json_object_get(body, "params");
     if (r == 0)
@@ -84,7 +89,7 @@ static int parse_fields(struct request *q, const json_t *body, const char *actor
     if (r == 0)
         r = json_get_text_or(body, "ref", REF_MAX_BYTES, q->commit, &q->ref, err);
     if (r == 0)
-        r = json_get_text_or(body, "actor", ACTOR_MAX, actor, &q->actor, err);
+        r = json_get_text_or(body, "actor", ACTOR_MAX, NULL, &claimed, err);
     if (r == 0)
         r = json_get_text_or(body, "reason", REASON_MAX, "", &q->reason, err);
     if (r == 0)
@@ -98,6 +103,7 @@ static int parse_fields(struct request *q, const json_t *body, const char *actor
                                       : err_set(err, ERR_INVALID, "params: not an object");
     if (r == 0)
         r = bundle_from_json(&q->bundle, json_object_get(body, "bundle"), err);
+    q->actor = actor_text(claimed, token_name);
     return r;
 }
 
@@ -314,11 +320,11 @@ static int insert(struct db *d, struct request *q, struct err *err)
     return r;
 }
 
-int trigger_deployment(const struct trigger *t, const json_t *body, const char *actor,
+int trigger_deployment(const struct trigger *t, const json_t *body, const char *token_name,
                        struct buf *ret_id, bool *ret_new, json_t **ret_plan, struct err *err)
 {
     struct request q = { .id = ret_id, .is_new = ret_new };
-    int r = parse_fields(&q, body, actor, err);
+    int r = parse_fields(&q, body, token_name, err);
 
     if (r == 0)
         r = blame_policy(policy_data(t->host, q.bundle, &q.data, err), err);

@@ -22,8 +22,8 @@ struct trigger {
 /* body: of POST /v1/deployments. *ret_id is the deployment's, an old one if the key was seen
  * before (*ret_new = false). With "dry_run" nothing is written and *ret_plan (gives) is what would
  * be done. -ERR_INVALID: a field; -ERR_POLICY: the policy is wrong or runs too long. */
-MUST_CHECK int trigger_deployment(const struct trigger *t, const json_t *body, const char *actor,
-                                  struct buf *ret_id, bool *ret_new, json_t **ret_plan,
-                                  struct err *err);
+MUST_CHECK int trigger_deployment(const struct trigger *t, const json_t *body,
+                                  const char *token_name, struct buf *ret_id, bool *ret_new,
+                                  json_t **ret_plan, struct err *err);
 
 #endif

@@ -74,7 +74,8 @@ static struct wave_counts sum_region(const struct deploy_region_input *r)
     return sum;
 }
 
-/* Healthy on what they are to run: once the deployment does not go forward any more, that is the release
+/* Healthy on what they are to run. The counts of a deployment that ended before it had a plan are those of
+ * the deployment before it (world.c); once the deployment does not go forward any more, that is the release
  * before where they are back on it or never left it. */
 static uint64_t healthy_now(const struct deploy *d, const struct wave_counts *c)
 {
@@ -104,6 +105,16 @@ static const char *replica_state(const struct deploy_region_input *r, bool verif
     return r->nreplicas == 0 ? "waiting" : order[worst];
 }
 
+/* The region's machines that are selected: by its counts, or else by what it is known to have. */
+static uint64_t machines_of(const struct deploy *d, const struct deploy_region_input *r)
+{
+    const struct deploy_region *known = deploy_find_region(d, r->name);
+
+    if (r->nwaves > 0)
+        return sum_region(r).total;
+    return known != NULL && known->fleet_known ? known->fleet_total : (uint64_t)r->machines;
+}
+
 static json_t *region_json(const struct deploy *d, const struct deploy_region_input *r)
 {
     const struct deploy_region *known = deploy_find_region(d, r->name);
@@ -113,15 +124,13 @@ static json_t *region_json(const struct deploy *d, const struct deploy_region_in
     int64_t bytes = 0, total = 0;
     const char *state = replica_state(r, verified, &bytes, &total);
 
-    return json_pack(
-        "{s:s,s:b,s:s,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:b,s:b}", "name", r->name, "replicated",
-        verified, "state", state, "bytes", (json_int_t)bytes, "total", (json_int_t)total,
-        "machines",
-        known != NULL && known->fleet_known ? number(known->fleet_total)
-                                            : json_integer((json_int_t)r->machines),
-        "reachable", c.total > 0 ? number(c.reachable) : json_integer((json_int_t)r->reachable),
-        "staged", number(c.staged), "healthy", number(healthy_now(d, &c)), "bad", number(c.bad),
-        "connected", r->connected, "late", known != NULL && known->late && known->generation == 0);
+    return json_pack("{s:s,s:b,s:s,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:b,s:b}", "name", r->name,
+                     "replicated", verified, "state", state, "bytes", (json_int_t)bytes, "total",
+                     (json_int_t)total, "machines", number(machines_of(d, r)), "reachable",
+                     c.total > 0 ? number(c.reachable) : json_integer((json_int_t)r->reachable),
+                     "staged", number(c.staged), "healthy", number(healthy_now(d, &c)), "bad",
+                     number(c.bad), "connected", r->connected, "late",
+                     known != NULL && known->late && known->generation == 0);
 }
 
 static json_t *regions_json(const struct deploy *d, const struct world *w)
@@ -172,36 +181,34 @@ static json_t *waves_json(const struct deploy *d, const struct world *w, int64_t
 static json_t *machines_json(const struct deploy *d, const struct world *w)
 {
     struct wave_counts sum = { 0 };
-    uint64_t fleet = 0;
+    uint64_t total = 0;
     int64_t drift = 0;
 
     for (size_t i = 0; i < w->in.nregions; i++) {
         struct wave_counts c = sum_region(&w->regions[i]);
-        const struct deploy_region *known = deploy_find_region(d, w->regions[i].name);
 
-        sum.total += c.total;
+        total += machines_of(d, &w->regions[i]);
         sum.reachable += c.reachable;
         sum.healthy += c.healthy;
         sum.bad += c.bad;
         sum.rolled_back += c.rolled_back;
         sum.previous += c.previous;
         drift += w->regions[i].drift;
-        fleet += known != NULL && known->fleet_known ? known->fleet_total
-                                                     : (uint64_t)w->regions[i].machines;
     }
     if ((int64_t)sum.bad < d->bad)
         sum.bad = (uint64_t)d->bad;
-    return json_pack("{s:o,s:o,s:o,s:o,s:I,s:o}", "total",
-                     number(sum.total > 0 ? sum.total : fleet), "reachable", number(sum.reachable),
-                     "healthy", number(healthy_now(d, &sum)), "failed", number(sum.bad), "drift",
-                     (json_int_t)drift, "rolled_back", number(sum.rolled_back));
+    return json_pack("{s:o,s:o,s:o,s:o,s:I,s:o}", "total", number(total), "reachable",
+                     number(sum.reachable), "healthy", number(healthy_now(d, &sum)), "failed",
+                     number(sum.bad), "drift", (json_int_t)drift, "rolled_back",
+                     number(sum.rolled_back));
 }
 
-static json_t *bytes_json(const struct world *w)
+static json_t *bytes_json(const struct deploy *d, const struct world *w)
 {
     int64_t origin = 0, seed = 0, peer = 0, saved = 0, staged = 0, wanted = 0;
 
-    for (size_t i = 0; i < w->in.nregions; i++) {
+    /* What was moved for an earlier deployment is not this one's. */
+    for (size_t i = 0; i < w->in.nregions && !d->nothing_to_do; i++) {
         const struct deploy_region_input *r = &w->regions[i];
 
         for (size_t k = 0; k < r->nreplicas; k++)
@@ -229,8 +236,9 @@ static json_t *seconds_json(const struct deploy *d, int64_t now)
 {
     int64_t end = d->finished_ms != 0 ? d->finished_ms : now;
 
-    return json_pack("{s:f,s:f,s:f,s:f,s:f}", "build", seconds(d->created_ms, d->built_ms, end),
-                     "replicate", seconds(d->built_ms, d->gated_ms, end), "stage",
+    return json_pack("{s:f,s:f,s:f,s:f,s:f}", "build",
+                     d->nothing_to_do ? 0.0 : seconds(d->created_ms, d->built_ms, end), "replicate",
+                     seconds(d->built_ms, d->gated_ms, end), "stage",
                      seconds(d->gated_ms, d->staged_ms, end), "rollout",
                      seconds(d->staged_ms, 0, end), "total", seconds(d->created_ms, 0, end));
 }
@@ -323,7 +331,7 @@ json_t *view_build(struct db *db, const struct record *rec, const struct world *
     json_object_set_new(v, "regions", regions_json(d, w));
     json_object_set_new(v, "waves", waves_json(d, w, now));
     json_object_set_new(v, "machines", machines_json(d, w));
-    json_object_set_new(v, "bytes", bytes_json(w));
+    json_object_set_new(v, "bytes", bytes_json(d, w));
     json_object_set_new(v, "seconds", seconds_json(d, now));
     json_object_set_new(v, "failures", failures_json(d, w));
     json_object_set_new(v, "exit", code < 0 ? json_null() : json_integer(code));

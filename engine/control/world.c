@@ -221,8 +221,24 @@ static void sum_last(struct world *w, const struct deploy_region_input *regions)
     }
 }
 
-/* The deployment whose goals the machines have, if it brought exactly this commit and recipe. Its
- * counts are read in place of this one's, which has none yet. */
+/* Of another deployment's counts only who is healthy tells something about this one. */
+static void keep_health_only(struct world *w)
+{
+    for (size_t i = 0; i < w->in.nregions; i++) {
+        struct deploy_region_input *r = &w->regions[i];
+
+        r->failures = NULL;
+        r->staged_bytes = r->wanted_bytes = r->seed_bytes = r->peer_bytes = r->saved_bytes = 0;
+        for (size_t k = 0; k < r->nwaves; k++)
+            r->waves[k] = (struct wave_counts){ .total = r->waves[k].total,
+                                                .reachable = r->waves[k].reachable,
+                                                .healthy = r->waves[k].healthy,
+                                                .previous = r->waves[k].previous };
+    }
+}
+
+/* The deployment whose goals the machines have. If it brought exactly this commit and recipe, or if this one
+ * has ended without a plan, its counts are read in place of this one's, which has none. */
 static int load_last(struct db *d, struct world *w, const struct record *rec,
                      const int64_t *sessions, struct err *err)
 {
@@ -240,9 +256,13 @@ static int load_last(struct db *d, struct world *w, const struct record *rec,
     if (same) {
         w->in.same_as_last = true;
         w->in.last_release = keep(w, db_get_text(rows, 0, 4));
-        r = load_counts(d, w, db_get_text(rows, 0, 0), sessions, err);
-        sum_last(w, w->regions);
     }
+    if (r == 0 && db_rows_count(rows) > 0 && (same || deploy_state_is_final(deploy->state)))
+        r = load_counts(d, w, db_get_text(rows, 0, 0), sessions, err);
+    if (r == 0 && same)
+        sum_last(w, w->regions);
+    else if (r == 0)
+        keep_health_only(w);
     db_rows_free(rows);
     return r;
 }
@@ -313,7 +333,8 @@ int world_load(struct db *d, const struct record *rec, int64_t now_ms, struct wo
         r = load_job(d, w, rec->job, err);
     if (r == 0)
         r = load_neighbours(d, w, rec, err);
-    if (r == 0 && (deploy->state == DEPLOY_QUEUED || deploy->nothing_to_do))
+    if (r == 0 && (deploy->state == DEPLOY_QUEUED ||
+                   (deploy->plan == NULL && deploy_state_is_final(deploy->state))))
         r = load_last(d, w, rec, sessions, err);
     else if (r == 0)
         r = load_counts(d, w, deploy->id, sessions, err);
