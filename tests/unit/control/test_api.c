@@ -348,7 +348,7 @@ static void acts(void **state)
     pthread_join(thread, NULL);
     assert_int_equal(w->status, 200);
     assert_string_equal(text(w->answer, "state"), "aborted");
-    assert_string_equal(text(w->answer, "reason"), "abort by bob: enough");
+    assert_string_equal(text(w->answer, "reason"), "abort by bob via releaser: enough");
     call(w, ROLE_RELEASER, "POST", "/v1/deployments/web/abort", "{}");
     expect_error(w, 409, "conflict", "it has ended");
     call(w, ROLE_ADMIN, "GET", "/v1/audit", NULL);

@@ -123,6 +123,7 @@ static void audit_shows_tampering(void **state)
         "UPDATE audit SET reason = reason || ' ' WHERE seq = 2",
         "UPDATE audit SET prev = '' WHERE seq = 2",
         "DELETE FROM audit WHERE seq = 2",
+        "DELETE FROM audit WHERE seq = 3", /* the last one */
     };
     struct fixture *f = fixture_of(state);
     int64_t bad = -1;
