@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "io/files.h"
 #include "store/exchange_internal.h"
@@ -140,6 +141,10 @@ static void opened(struct opening *o)
     }
     if (p->fetch != NULL)
         count_fetch(p->fetch, p);
+    if (p->fetch != NULL && p->fetch->have_bytes > 0)
+        log_info("pack %.12s: %llu of %llu bytes are here already", p->hex,
+                 (unsigned long long)p->fetch->have_bytes,
+                 (unsigned long long)p->fetch->total_bytes);
     pack_take_up(o->x, p);
     pack_maybe_done(o->x, p);
 }
