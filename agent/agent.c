@@ -30,6 +30,7 @@ struct service *agent_service(const struct agent *a, const char *name)
     return map_get(&a->services, name);
 }
 
+/* By another service than that one. */
 static bool pack_is_used(void *ctx, const struct hash *pack, const char *service)
 {
     const struct agent *a = ctx;
@@ -40,6 +41,11 @@ static bool pack_is_used(void *ctx, const struct hash *pack, const char *service
             return true;
     }
     return false;
+}
+
+bool agent_uses_pack(struct agent *a, const struct hash *pack)
+{
+    return pack_is_used(a, pack, "");
 }
 
 static void release_staged(void *ctx)
@@ -126,7 +132,7 @@ static int drop_stray_pack(void *ctx, const char *name, struct err *err)
         return 0;
     memcpy(hex, name, HASH_HEX - 1);
     hex[HASH_HEX - 1] = '\0';
-    if (hash_parse(&pack, hex) && !pack_is_used(a, &pack, ""))
+    if (hash_parse(&pack, hex) && !agent_uses_pack(a, &pack))
         (void)unlink(path);
     return 0;
 }
@@ -334,12 +340,11 @@ static int open_exchange(struct agent *a, struct err *err)
 
 static int open_peers(struct agent *a, struct err *err)
 {
-    struct peers_options o = { a->loop, a->self, a->exchange, a->o.listen };
-    const char *colon = strrchr(a->o.listen, ':');
+    struct peers_options o = { a->loop, a->self, a->exchange, a->o.listen, a->goals };
 
-    if (colon == NULL)
+    if (strrchr(a->o.listen, ':') == NULL)
         return err_set(err, ERR_INVALID, "--listen %s: not ADDR:PORT", a->o.listen);
-    a->listen_host = mem_strndup(a->o.listen, (size_t)(colon - a->o.listen));
+    a->listen_host = peers_host(a->o.listen);
     return peers_new(&a->peers, &o, err);
 }
 

@@ -47,6 +47,7 @@ struct agent {
 struct service *agent_service(const struct agent *a, const char *name); /* NULL: none */
 struct service *agent_make_service(struct agent *a, const char *name);  /* NULL: logged */
 void agent_poke_all(struct agent *a);
+bool agent_uses_pack(struct agent *a, const struct hash *pack);
 
 /* agent_talk.c */
 void agent_talk(struct agent *a); /* starts to connect */

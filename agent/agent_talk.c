@@ -101,7 +101,7 @@ static void message(void *ctx, struct link *l, enum msg_type type, const void *m
         take_sources(a, msg);
     else if (type == MSG_SLOT)
         slots_message(a->slots, msg);
-    else if (type == MSG_PEERS)
+    else if (type == MSG_PEERS && agent_uses_pack(a, &((const struct msg_peers *)msg)->pack))
         peers_set(a->peers, msg);
     else
         log_debug("a %s from the region node is nothing to us", msg_name(type));

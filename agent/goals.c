@@ -351,6 +351,15 @@ const struct trust *goals_trust(const struct goals *g)
     return g->trust;
 }
 
+bool goals_denies(const struct goals *g, const char *id)
+{
+    for (size_t i = 0; g->trust != NULL && i < g->trust->ndeny; i++) {
+        if (strcmp(g->trust->deny[i], id) == 0)
+            return true;
+    }
+    return false;
+}
+
 const struct goal *goals_of(const struct goals *g, const char *service)
 {
     const struct kept *k = goals_kept(g, service);

@@ -61,7 +61,8 @@ void goals_set_region(struct goals *g, const char *region);
 MUST_CHECK int goals_take(struct goals *g, enum doc_kind kind, const void *data, size_t len,
                           struct goals_taken *ret, struct err *err);
 
-const struct trust *goals_trust(const struct goals *g);                     /* NULL: none yet */
+const struct trust *goals_trust(const struct goals *g);   /* NULL: none yet */
+bool goals_denies(const struct goals *g, const char *id); /* by the trust document's deny list */
 const struct goal *goals_of(const struct goals *g, const char *service);    /* borrowed */
 const struct goal *goals_next(const struct goals *g, size_t *i);            /* i starts at 0 */
 uint64_t goals_floor(const struct goals *g, const char *service);           /* 0: none */

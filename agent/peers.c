@@ -86,6 +86,24 @@ static struct wanted *find_wanted(const struct peers *p, const char *id)
     return NULL;
 }
 
+/* Sent us wrong bytes, or is in the deny list. */
+static bool is_unwelcome(const struct peers *p, const char *id)
+{
+    return exchange_is_banned(p->o.exchange, id) ||
+           (p->o.goals != NULL && goals_denies(p->o.goals, id));
+}
+
+char *peers_host(const char *listen)
+{
+    size_t len = (size_t)(strrchr(listen, ':') - listen);
+    char *host =
+        listen[0] == '[' && len >= 2 ? mem_strndup(listen + 1, len - 2) : mem_strndup(listen, len);
+
+    if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 || strcmp(host, "*") == 0)
+        host[0] = '\0';
+    return host;
+}
+
 static struct connection *connection_add(struct peers *p, struct link *l, const char *id)
 {
     struct connection *c = mem_alloc(sizeof(*c));
@@ -109,7 +127,7 @@ static void opened(void *ctx, struct link *l)
         link_set_user(l, c);
     }
     c->open = true;
-    if (p->gone != NULL || exchange_is_banned(p->o.exchange, link_peer_id(l))) {
+    if (p->gone != NULL || is_unwelcome(p, link_peer_id(l))) {
         link_close(l, ERR_DENIED, "not welcome");
         return;
     }
@@ -209,7 +227,7 @@ static void connect_missing(struct peers *p)
             struct wanted *w = &s->peers[k];
 
             if (w->fails < PEERS_FAILS_MAX && strcmp(w->id, self) != 0 && !is_connected(p, w->id) &&
-                !exchange_is_banned(p->o.exchange, w->id))
+                !is_unwelcome(p, w->id))
                 connect_to(p, w);
         }
     }
@@ -220,7 +238,9 @@ static void close_unwanted(struct peers *p)
     LIST_EACH (&p->connections, n) {
         struct connection *c = CONTAINER_OF(n, struct connection, node);
 
-        if (c->ours && c->open && find_wanted(p, id_of(c)) == NULL)
+        if (c->open && is_unwelcome(p, id_of(c)))
+            link_close(c->link, ERR_DENIED, "not welcome");
+        else if (c->ours && c->open && find_wanted(p, id_of(c)) == NULL)
             link_close(c->link, ERR_CANCELLED, "no pack in common");
     }
 }

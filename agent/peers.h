@@ -7,6 +7,7 @@
 #ifndef AGENT_PEERS_H
 #define AGENT_PEERS_H
 
+#include "goals.h"
 #include "io/link.h"
 #include "store/exchange.h"
 
@@ -20,12 +21,16 @@ struct peers_options {
     struct loop *loop;
     struct link_identity *self;
     struct exchange *exchange;
-    const char *listen; /* ADDR:PORT */
+    const char *listen;        /* ADDR:PORT */
+    const struct goals *goals; /* whose deny list counts here, too; NULL: none */
 };
 
 struct peers;
 
 MUST_CHECK int peers_new(struct peers **ret, const struct peers_options *o, struct err *err);
+/* What the region node is to tell others of ADDR:PORT (gives): the host without brackets; empty if ADDR
+ * is every address of this machine, which nobody can connect to: then it tells the one that it sees. */
+char *peers_host(const char *listen);
 int peers_port(const struct peers *p);
 void peers_set(struct peers *p, const struct msg_peers *m);
 void peers_forget(struct peers *p, const struct hash *pack);

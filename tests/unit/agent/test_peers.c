@@ -226,15 +226,34 @@ static void test_addresses_that_cannot_be_used(void **state)
 
     (void)state;
     setup_town(&t);
-    p = (struct peers_options){ t.loop, t.m[0].self, t.m[0].x, "192.0.2.1:1" };
+    p = (struct peers_options){ t.loop, t.m[0].self, t.m[0].x, "192.0.2.1:1", NULL };
     assert_true(peers_new(&peers, &p, &err) < 0);
     assert_non_null(strstr(err.text, "listen for peers"));
     close_town(&t);
 }
 
+static void test_host_for_others(void **state)
+{
+    static const struct {
+        const char *listen, *host;
+    } cases[] = {
+        { "127.0.0.1:0", "127.0.0.1" }, { "[::1]:7000", "::1" }, { "m1.example:1", "m1.example" },
+        { "0.0.0.0:7000", "" },         { "[::]:7000", "" },     { ":7000", "" }
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *host = peers_host(cases[i].listen);
+
+        assert_string_equal(host, cases[i].host);
+        free(host);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_host_for_others),
         cmocka_unit_test(test_a_pack_travels),
         cmocka_unit_test(test_a_wrong_name_is_not_believed),
         cmocka_unit_test(test_addresses_that_cannot_be_used),
