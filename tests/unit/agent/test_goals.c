@@ -357,6 +357,8 @@ static void test_releases(void **state)
     sign_trust(&trust, c, 3, &c->root, &c->root, &c->goal, deny);
     assert_ok(take(c, DOC_TRUST, &trust, &taken, &err), &err);
     assert_null(goals_release(c->g, &id));
+    assert_true(goals_denies(c->g, hash_hex(&id, hex)));
+    assert_false(goals_denies(c->g, "m-02"));
     assert_error(take(c, DOC_RELEASE, &doc, &taken, &err), ERR_DENIED, &err, "deny list");
 }
 
