@@ -129,6 +129,15 @@ static void isolate(struct argv *out, const struct sandbox *s, const struct sand
     argv_addf(out, "%s/%s", SANDBOX_SRC, v->dir);
 }
 
+/* A fork bomb of a worker that is not root's ends here; one of root's at the step's time limit. */
+static void run_inside(struct argv *out)
+{
+    argv_add(out, "--");
+    argv_add(out, "prlimit");
+    argv_addf(out, "--nproc=%d", SANDBOX_PROCESSES_MAX);
+    argv_add(out, "--");
+}
+
 int sandbox_probe(const struct sandbox *s, struct err *err)
 {
     AUTO_ARGV argv = ARGV_INIT;
@@ -141,6 +150,7 @@ int sandbox_probe(const struct sandbox *s, struct err *err)
     if (s->kind == SANDBOX_OFF)
         return 0;
     isolate(&argv, s, NULL);
+    run_inside(&argv);
     argv_add(&argv, "/bin/true");
     o.argv = argv.items;
     r = proc_run(&o, PROBE_MS, PROBE_OUTPUT, &out, &status, &why);
@@ -159,7 +169,7 @@ void sandbox_wrap(struct argv *out, const struct sandbox *s, const struct sandbo
 {
     if (s->kind != SANDBOX_OFF) {
         isolate(out, s, v);
-        argv_add(out, "--");
+        run_inside(out);
     }
     argv_add_all(out, argv);
 }

@@ -21,6 +21,8 @@
 #define SANDBOX_SRC "/tmp/slipway/src"
 #define SANDBOX_HOME "/tmp/slipway/home"
 
+enum { SANDBOX_PROCESSES_MAX = 4096 };
+
 enum sandbox_kind { SANDBOX_NONE = 0, SANDBOX_BWRAP, SANDBOX_OFF };
 
 struct sandbox {
