@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -101,6 +102,45 @@ static int dir_temp(struct store *s, char **ret_path, int *ret_fd, struct err *e
     return 0;
 }
 
+/* Holds PATH/lock until *ret_fd is closed: LOCK_SH while an object is put or renewed, LOCK_EX while
+ * one is looked at and deleted for its age. Each caller opens it for itself, threads too. */
+static int take_lock(const struct store *s, int how, int *ret_fd, struct err *err)
+{
+    AUTO_BUF path = BUF_INIT;
+    int fd;
+
+    buf_printf(&path, "%s/lock", root_of(s));
+    fd = open(path.data, O_RDONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return denied(err, err_sys(err, errno, "open %s", path.data));
+    while (flock(fd, how) < 0) {
+        int why = errno;
+
+        if (why == EINTR)
+            continue;
+        close(fd);
+        return err_sys(err, why, "lock %s", path.data);
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+/* True if the object is there: then it counts as put now. One that cannot be renewed (it is another
+ * user's) is put again. */
+static bool renew(struct store *s, enum object_kind kind, const struct hash *name)
+{
+    AUTO_BUF path = BUF_INIT;
+    int lock = -1;
+    bool there;
+
+    if (take_lock(s, LOCK_SH, &lock, NULL) < 0)
+        return false;
+    object_path(&path, s, kind, name);
+    there = utimensat(AT_FDCWD, path.data, NULL, 0) == 0;
+    close(lock);
+    return there;
+}
+
 /* tmp is complete: make it the object, durably. Another process doing the same at this moment puts
  * the same bytes, so that whoever renames last does no harm. */
 static int publish(struct store *s, enum object_kind kind, const struct hash *name, const char *tmp,
@@ -108,6 +148,7 @@ static int publish(struct store *s, enum object_kind kind, const struct hash *na
 {
     AUTO_BUF path = BUF_INIT;
     AUTO_BUF dir = BUF_INIT;
+    int lock = -1;
     int r;
 
     object_path(&path, s, kind, name);
@@ -116,7 +157,13 @@ static int publish(struct store *s, enum object_kind kind, const struct hash *na
         return denied(err, err_sys(err, errno, "chmod %s", tmp));
     r = dir_make(dir.data, 0755, err);
     if (r == 0)
+        r = take_lock(s, LOCK_SH, &lock, err);
+    if (r == 0 && utimensat(AT_FDCWD, tmp, NULL, 0) < 0)
+        r = err_sys(err, errno, "touch %s", tmp);
+    if (r == 0)
         r = file_publish_rename(tmp, path.data, err);
+    if (lock >= 0)
+        close(lock);
     return denied(err, r);
 }
 
@@ -124,12 +171,11 @@ static int dir_put(struct store *s, enum object_kind kind, const struct hash *na
                    const void *data, size_t len, struct err *err)
 {
     char *tmp = NULL;
-    bool there = false;
     int fd = -1;
-    int r = dir_has(s, kind, name, &there, err);
+    int r;
 
-    if (r < 0 || there)
-        return r;
+    if (renew(s, kind, name))
+        return 0;
     r = dir_temp(s, &tmp, &fd, err);
     if (r < 0)
         return r;
@@ -200,11 +246,9 @@ static bool same_file_system(const char *path, const char *root)
 static int dir_put_file(struct store *s, enum object_kind kind, const struct hash *name,
                         const char *path, struct err *err)
 {
-    bool there = false;
-    int r = dir_has(s, kind, name, &there, err);
+    bool there = renew(s, kind, name);
+    int r = 0;
 
-    if (r < 0)
-        return r;
     if (!there && same_file_system(path, root_of(s)))
         return publish(s, kind, name, path, err);
     if (!there)
@@ -268,6 +312,41 @@ static int dir_remove_object(struct store *s, enum object_kind kind, const struc
     if (unlink(path.data) < 0 && errno != ENOENT)
         return denied(err, err_sys(err, errno, "unlink %s", path.data));
     return 0;
+}
+
+static int dir_put_time(struct store *s, enum object_kind kind, const struct hash *name,
+                        int64_t *ret_ms, struct err *err)
+{
+    AUTO_BUF path = BUF_INIT;
+    struct stat st;
+
+    object_path(&path, s, kind, name);
+    if (stat(path.data, &st) < 0)
+        return denied(err, err_sys(err, errno, "%s", path.data));
+    *ret_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+    return 0;
+}
+
+static int dir_expire(struct store *s, enum object_kind kind, const struct hash *name,
+                      int64_t before_ms, bool *ret_gone, struct err *err)
+{
+    int64_t put_ms = 0;
+    int lock = -1;
+    int r = take_lock(s, LOCK_EX, &lock, err);
+
+    *ret_gone = false;
+    if (r < 0)
+        return r;
+    r = dir_put_time(s, kind, name, &put_ms, err);
+    if (r == -(int)ERR_NOT_FOUND) {
+        *ret_gone = true;
+        r = 0;
+    } else if (r == 0 && put_ms < before_ms) {
+        r = dir_remove_object(s, kind, name, err);
+        *ret_gone = r == 0;
+    }
+    close(lock);
+    return r;
 }
 
 static int dir_quarantine(struct store *s, enum object_kind kind, const struct hash *name,
@@ -368,6 +447,8 @@ static const struct store_ops dir_ops = {
     .open_object = dir_open_object,
     .has = dir_has,
     .remove = dir_remove_object,
+    .put_time = dir_put_time,
+    .expire = dir_expire,
     .quarantine = dir_quarantine,
     .list = dir_list,
 };

@@ -145,6 +145,20 @@ int store_delete(struct store *s, enum object_kind kind, const struct hash *name
     return s->ops->remove(s, kind, name, err) < 0 ? wrap(err, "delete", kind, name) : 0;
 }
 
+int store_put_time(struct store *s, enum object_kind kind, const struct hash *name, int64_t *ret_ms,
+                   struct err *err)
+{
+    return s->ops->put_time(s, kind, name, ret_ms, err) < 0 ? wrap(err, "look at", kind, name) : 0;
+}
+
+int store_expire(struct store *s, enum object_kind kind, const struct hash *name, int64_t before_ms,
+                 bool *ret_gone, struct err *err)
+{
+    return s->ops->expire(s, kind, name, before_ms, ret_gone, err) < 0
+               ? wrap(err, "delete", kind, name)
+               : 0;
+}
+
 int store_quarantine(struct store *s, enum object_kind kind, const struct hash *name,
                      struct err *err)
 {

@@ -10,6 +10,7 @@
  *   PATH/{manifest,index,pack}/ab/cdef...   objects
  *   PATH/tmp/                               what is being written; cleaned at open after a day
  *   PATH/corrupt/                           objects that did not match their name
+ *   PATH/lock                               held shared by a put, exclusively by store_expire()
  * Several processes and hosts (on a shared mount) may use one directory at once.
  *
  * Calls block: they belong in a work pool. A store may be used from several threads at once.
@@ -63,6 +64,15 @@ MUST_CHECK int store_has(struct store *s, enum object_kind kind, const struct ha
 /* Not there: fine. */
 MUST_CHECK int store_delete(struct store *s, enum object_kind kind, const struct hash *name,
                             struct err *err);
+/* When it was put last, ms since 1970 on the store's clock. Putting what is there already renews it.
+ */
+MUST_CHECK int store_put_time(struct store *s, enum object_kind kind, const struct hash *name,
+                              int64_t *ret_ms, struct err *err);
+/* Deletes the object unless it was put, or put again, at before_ms or later. A put that runs at this
+ * moment either renews the object in time or puts it anew: whatever a put has returned for is there.
+ * *ret_gone: it is not there now. */
+MUST_CHECK int store_expire(struct store *s, enum object_kind kind, const struct hash *name,
+                            int64_t before_ms, bool *ret_gone, struct err *err);
 /* Moves an object that turned out wrong aside, so that a right one can be put. */
 MUST_CHECK int store_quarantine(struct store *s, enum object_kind kind, const struct hash *name,
                                 struct err *err);
@@ -84,6 +94,10 @@ struct store_ops {
     int (*has)(struct store *s, enum object_kind kind, const struct hash *name, bool *ret,
                struct err *err);
     int (*remove)(struct store *s, enum object_kind kind, const struct hash *name, struct err *err);
+    int (*put_time)(struct store *s, enum object_kind kind, const struct hash *name,
+                    int64_t *ret_ms, struct err *err);
+    int (*expire)(struct store *s, enum object_kind kind, const struct hash *name,
+                  int64_t before_ms, bool *ret_gone, struct err *err);
     int (*quarantine)(struct store *s, enum object_kind kind, const struct hash *name,
                       struct err *err);
     int (*list)(struct store *s, enum object_kind kind,
