@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "delta/full.h"
 #include "io/files.h"
+#include "store/pack_check.h"
 #include "store/tree.h"
 
 struct publishing {
@@ -93,24 +94,11 @@ static uint64_t count_files(const struct manifest *m)
     return files;
 }
 
-/* Decodes every segment of a pack; step may be NULL. */
-static int decode_all(const struct manifest *m, const struct hash *artifact, uint64_t pack_bytes,
-                      pack_read_at read, void *ctx, struct publishing *progress, struct err *err)
+static int one_more(void *ctx, size_t i, const void *data, size_t len, struct err *err)
 {
-    struct full_decoder *decoder = full_decoder_new();
-    unsigned char *out = mem_alloc(SEGMENT_BYTES);
-    struct full *full = NULL;
-    int r = full_read(&full, read, ctx, pack_bytes, m, artifact, err);
-
-    for (size_t i = 0; r == 0 && i < m->nsegments; i++) {
-        r = full_read_segment(decoder, full, m, i, read, ctx, out, err);
-        if (r == 0 && progress != NULL)
-            r = step(progress, manifest_segment_bytes(m, i), err);
-    }
-    full_free(full);
-    full_decoder_free(decoder);
-    free(out);
-    return r;
+    (void)i;
+    (void)data;
+    return step(ctx, len, err);
 }
 
 /* The decoder must accept what we wrote, from the manifest as others will read it. */
@@ -120,44 +108,20 @@ static int test_apply(struct publishing *p, struct err *err)
     int r = manifest_parse(&m, p->manifest.data, p->manifest.len, err);
 
     if (r == 0)
-        r = decode_all(m, &p->out.artifact, p->out.pack_bytes, read_pack, p, p, err);
+        r = pack_check_segments(m, &p->out.artifact, p->out.pack_bytes, read_pack, p, one_more, p,
+                                err);
     if (r == 0)
         p->out.files = count_files(m);
     manifest_free(m);
     return r < 0 ? err_wrap(err, "test of the new pack") : 0;
 }
 
-static int index_pack(struct publishing *p, struct buf *index, struct err *err)
-{
-    struct pack_index x = { .kind = PACK_FULL,
-                            .target = p->out.artifact,
-                            .bytes = p->out.pack_bytes };
-    unsigned char *leaf;
-    int r = 0;
-
-    x.nleaves = (size_t)((x.bytes - 1) / LEAF_BYTES + 1);
-    if (x.nleaves > LEAVES_MAX)
-        return err_set(err, ERR_LIMIT, "a pack of %zu leaves, at most %d may be", x.nleaves,
-                       LEAVES_MAX);
-    leaf = mem_alloc(LEAF_BYTES);
-    x.leaves = mem_calloc(x.nleaves, sizeof(*x.leaves));
-    for (size_t i = 0; r == 0 && i < x.nleaves; i++) {
-        size_t len = pack_leaf_bytes(&x, i);
-
-        r = read_pack(p, leaf, len, (uint64_t)i * LEAF_BYTES, err);
-        x.leaves[i] = sha256_of(leaf, len);
-    }
-    if (r == 0)
-        pack_index_encode(index, &x);
-    free(x.leaves);
-    free(leaf);
-    return r;
-}
-
 static int put_all(struct publishing *p, struct err *err)
 {
     AUTO_BUF index = BUF_INIT;
-    int r = index_pack(p, &index, err);
+    struct hash none = { { 0 } };
+    int r = pack_index_make(&index, PACK_FULL, &none, &p->out.artifact, p->out.pack_bytes,
+                            read_pack, p, err);
 
     if (r < 0)
         return r;
@@ -212,38 +176,19 @@ int store_get_index(struct store *s, const struct hash *pack, struct pack_index 
     return r < 0 ? r : pack_index_parse(ret, buf_str(&bytes), bytes.len, err);
 }
 
-static int check_leaves(struct store_object *o, const struct pack_index *x, struct err *err)
-{
-    unsigned char *leaf;
-    int r = 0;
-
-    if (store_object_bytes(o) != x->bytes)
-        return err_set(err, ERR_CORRUPT, "pack of %llu bytes, its index says %llu",
-                       (unsigned long long)store_object_bytes(o), (unsigned long long)x->bytes);
-    leaf = mem_alloc(LEAF_BYTES);
-    for (size_t i = 0; r == 0 && i < x->nleaves; i++) {
-        size_t len = pack_leaf_bytes(x, i);
-        struct hash h;
-
-        r = store_object_read(o, leaf, len, (uint64_t)i * LEAF_BYTES, err);
-        h = sha256_of(leaf, len);
-        if (r == 0 && !hash_equal(&h, &x->leaves[i]))
-            r = err_set(err, ERR_CORRUPT, "leaf %zu: its SHA-256 is not the index's", i);
-    }
-    free(leaf);
-    return r;
-}
-
 static int verify_pack(struct store *s, const struct hash *pack, const struct pack_index *x,
                        const struct manifest *m, struct err *err)
 {
     struct store_object *o = NULL;
     int r = store_open_object(s, OBJECT_PACK, pack, &o, err);
 
+    if (r == 0 && store_object_bytes(o) != x->bytes)
+        r = err_set(err, ERR_CORRUPT, "pack of %llu bytes, its index says %llu",
+                    (unsigned long long)store_object_bytes(o), (unsigned long long)x->bytes);
     if (r == 0)
-        r = check_leaves(o, x, err);
+        r = pack_check_leaves(x, store_object_read, o, err);
     if (r == 0)
-        r = decode_all(m, &x->target, x->bytes, store_object_read, o, NULL, err);
+        r = pack_check_segments(m, &x->target, x->bytes, store_object_read, o, NULL, NULL, err);
     store_object_close(o);
     if (r == -(int)ERR_CORRUPT && store_quarantine(s, OBJECT_PACK, pack, NULL) < 0)
         return err_wrap(err, "could not be moved aside");
