@@ -45,6 +45,8 @@ const struct route api_routes[] = {
     { "POST", "/v1/jobs/*/cancel", ROLE_RELEASER, route_job_cancel },
     { "GET", "/v1/regions", ROLE_VIEWER, route_regions },
     { "GET", "/v1/services", ROLE_VIEWER, route_services },
+    { "GET", "/v1/artifacts", ROLE_VIEWER, route_artifacts },
+    { "POST", "/v1/artifacts/forget", ROLE_ADMIN, route_artifacts_forget },
     { "POST", "/v1/tokens", ROLE_ADMIN, route_tokens },
     { "GET", "/v1/audit", ROLE_ADMIN, route_audit },
     { NULL, NULL, ROLE_NOBODY, NULL },

@@ -61,6 +61,8 @@ const struct api_options *api_options_of(const struct api *a);
 /* api_deploy.c */
 api_route route_trigger, route_deployments, route_deployment, route_deployment_events, route_act,
     route_decisions, route_events;
+/* api_artifacts.c */
+api_route route_artifacts, route_artifacts_forget;
 /* api_other.c */
 api_route route_live, route_ready, route_metrics, route_jobs, route_job, route_job_log,
     route_job_cancel, route_regions, route_services, route_tokens, route_audit;

@@ -160,13 +160,14 @@ static int write_release(struct db *d, const struct turn *t, struct err *err)
     size_t i;
     int r = 0;
 
-    if (!t->signed_now || t->release_doc.len == 0)
+    if (!t->signed_now)
         return 0;
-    r = DB_EXEC(d, err,
-                "INSERT INTO release (hash, service, sha, recipe, doc, good, created_at) "
-                "VALUES ($1, $2, $3, $4, $5, 0, now_ms()) ON CONFLICT (hash) DO NOTHING",
-                db_text(t->release_id), db_text(deploy->service), db_text(deploy->commit),
-                db_text(deploy->recipe), db_blob(t->release_doc.data, t->release_doc.len));
+    if (t->release_doc.len > 0)
+        r = DB_EXEC(d, err,
+                    "INSERT INTO release (hash, service, sha, recipe, doc, good, created_at) "
+                    "VALUES ($1, $2, $3, $4, $5, 0, now_ms()) ON CONFLICT (hash) DO NOTHING",
+                    db_text(t->release_id), db_text(deploy->service), db_text(deploy->commit),
+                    db_text(deploy->recipe), db_blob(t->release_doc.data, t->release_doc.len));
     json_array_foreach(deploy->artifacts, i, a)
     {
         if (r < 0)

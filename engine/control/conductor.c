@@ -145,18 +145,59 @@ struct signing {
     char *rollback_to, *previous;
 };
 
+static const char *artifact_of(const struct deploy *deploy, const char *variant)
+{
+    json_t *a;
+    size_t i;
+
+    json_array_foreach(deploy->artifacts, i, a)
+    {
+        const char *name = json_string_value(json_object_get(a, "variant"));
+
+        if (name != NULL && strcmp(name, variant) == 0)
+            return json_string_value(json_object_get(a, "artifact"));
+    }
+    return NULL;
+}
+
+/* The same sources may have been built again, to other bytes, after the artifacts were collected. */
+static bool is_of_artifacts(const void *doc, size_t len, const struct deploy *deploy)
+{
+    struct hash id = sha256_of(doc, len);
+    struct release *rel = NULL;
+    struct bytes body;
+    bool same = doc_body(doc, len, DOC_RELEASE, &body, NULL) == 0 &&
+                release_parse(&rel, &id, &body, NULL) == 0 &&
+                rel->nartifacts == json_array_size(deploy->artifacts);
+
+    for (size_t i = 0; same && i < rel->nartifacts; i++) {
+        const char *wanted = artifact_of(deploy, rel->artifacts[i].variant);
+        char hex[HASH_HEX];
+
+        same = wanted != NULL && strcmp(wanted, hash_hex(&rel->artifacts[i].artifact, hex)) == 0;
+    }
+    release_free(rel);
+    return same;
+}
+
 /* A release of the same recipe that was good is used again: its machines need not change. */
 static int reuse_release(struct db *d, struct turn *t, bool *ret_found, struct err *err)
 {
     const struct deploy *deploy = t->record->deploy;
     struct db_rows *rows = NULL;
+    const void *doc = NULL;
+    size_t len = 0;
     int r = DB_ROWS(d, &rows, err,
-                    "SELECT hash FROM release WHERE service = $1 AND recipe = $2 AND good = 1 "
-                    "ORDER BY created_at DESC LIMIT 1",
+                    "SELECT hash, doc FROM release WHERE service = $1 AND recipe = $2 "
+                    "AND good = 1 ORDER BY created_at DESC LIMIT 1",
                     db_text(deploy->service), db_text(deploy->recipe));
 
     *ret_found =
         r == 0 && db_rows_count(rows) > 0 && strlen(db_get_text(rows, 0, 0)) == HASH_HEX - 1;
+    if (*ret_found) {
+        doc = db_get_blob(rows, 0, 1, &len);
+        *ret_found = is_of_artifacts(doc, len, deploy);
+    }
     if (*ret_found)
         memcpy(t->release_id, db_get_text(rows, 0, 0), HASH_HEX);
     db_rows_free(rows);

@@ -185,6 +185,18 @@ int doc_open(const void *data, size_t len, enum doc_kind kind, const struct publ
     return 0;
 }
 
+int doc_body(const void *data, size_t len, enum doc_kind kind, struct bytes *ret_body,
+             struct err *err)
+{
+    const unsigned char *b = data;
+    int r = check_envelope(b, len, kind, err);
+
+    if (r == 0)
+        *ret_body =
+            (struct bytes){ (unsigned char *)(uintptr_t)(b + HEAD_BYTES), len - HEAD_BYTES };
+    return r;
+}
+
 int doc_check_name(const char *what, const char *name, struct err *err)
 {
     size_t len = strlen(name);

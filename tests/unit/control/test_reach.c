@@ -1,0 +1,190 @@
+/* Which artifacts are needed, on SQLite and PostgreSQL. */
+#include "control/reach.h"
+#include "unit/control/cluster.h"
+
+#define COMMIT_C "cccccccccccccccccccccccccccccccccccccccc"
+
+static int on_sqlite(void **state)
+{
+    *state = cluster_new(TEST_SQLITE);
+    return 0;
+}
+
+static int on_postgres(void **state)
+{
+    *state = cluster_new(TEST_POSTGRES);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    if (*state != NULL)
+        cluster_free(*state);
+    return 0;
+}
+
+static struct cluster *cluster_of(void **state)
+{
+    if (*state == NULL)
+        skip();
+    return *state;
+}
+
+/* The next builds yield this content. Gives the artifact's digest. */
+static char *publish(struct cluster *c, const char *text)
+{
+    const char *tree = tmpdir_fresh();
+    AUTO_FREE char *file = mem_printf("%s/run", tree);
+    char hex[HASH_HEX];
+
+    tmpdir_write(file, text, strlen(text));
+    assert_ok(artifact_publish(c->store, tree, NULL, &c->artifact, &c->err), &c->err);
+    return mem_strdup(hash_hex(&c->artifact.artifact, hex));
+}
+
+static char *deploy(struct cluster *c, const char *commit, const char *text)
+{
+    AUTO_FREE char *id = cluster_trigger(c, CLUSTER_POLICY, commit);
+    char *digest = publish(c, text);
+
+    cluster_build(c, true);
+    cluster_turn(c, id, "succeeded");
+    return digest;
+}
+
+static json_t *load(struct cluster *c, int64_t keep)
+{
+    json_t *answer = NULL;
+
+    assert_ok(reach_load(c->d, keep, &answer, &c->err), &c->err);
+    return answer;
+}
+
+static const json_t *find(const json_t *answer, const char *digest)
+{
+    json_t *a;
+    size_t i;
+
+    json_array_foreach(json_object_get(answer, "artifacts"), i, a)
+    {
+        if (strcmp(json_string_value(json_object_get(a, "digest")), digest) == 0)
+            return a;
+    }
+    return NULL;
+}
+
+static bool is_reachable(struct cluster *c, int64_t keep, const char *digest)
+{
+    AUTO_JSON *answer = load(c, keep);
+
+    return json_is_true(json_object_get(find(answer, digest), "reachable"));
+}
+
+static size_t forget(struct cluster *c, const char *a, const char *b, int64_t keep)
+{
+    AUTO_JSON *digests = json_pack("[s,s]", a, b);
+    AUTO_JSON *gone = NULL;
+
+    assert_ok(reach_forget(c->d, digests, keep, "ann", &gone, &c->err), &c->err);
+    return json_array_size(gone);
+}
+
+static void what_runs_and_what_it_goes_back_to(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *one = deploy(c, COMMIT_A, "one");
+    AUTO_FREE char *two = deploy(c, COMMIT_B, "two");
+    AUTO_FREE char *three = deploy(c, COMMIT_C, "three");
+    AUTO_JSON *answer = load(c, 1);
+    const json_t *a = find(answer, three);
+
+    assert_int_equal(json_array_size(json_object_get(a, "releases")), 1);
+    assert_int_equal(json_array_size(json_object_get(a, "deployments")), 1);
+    assert_true(json_array_size(json_object_get(a, "reasons")) >= 3);
+    assert_true(json_is_null(json_object_get(answer, "safe_before")));
+    assert_true(is_reachable(c, 0, three));
+    assert_true(is_reachable(c, 0, two)); /* every region would go back to it */
+    assert_false(is_reachable(c, 0, one));
+    assert_false(is_reachable(c, 1, one));
+    assert_true(is_reachable(c, 3, one));
+}
+
+static void what_is_being_built(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *id = cluster_trigger(c, CLUSTER_POLICY, COMMIT_A);
+    AUTO_FREE char *digest = publish(c, "one");
+    AUTO_JSON *answer = NULL;
+    struct job *j = NULL;
+
+    assert_ok(queue_claim(c->d, "w", "token", &j, &c->err), &c->err);
+    answer = load(c, 5);
+    assert_true(json_integer_value(json_object_get(answer, "safe_before")) > 0);
+    assert_null(find(answer, digest));
+    cluster_sql(c, "UPDATE job SET status = $1, started_at = NULL, claim_token = $2", "queued",
+                NULL);
+    job_free(j);
+    /* Built, and the conductor has not looked yet. */
+    cluster_build(c, true);
+    assert_true(is_reachable(c, 0, digest));
+    assert_int_equal(forget(c, digest, digest, 0), 0);
+}
+
+static void what_is_forgotten_is_built_again(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *one = deploy(c, COMMIT_A, "one");
+    AUTO_FREE char *two = deploy(c, COMMIT_B, "two");
+    AUTO_FREE char *three = deploy(c, COMMIT_C, "three");
+    AUTO_FREE char *again = NULL, *releases = NULL;
+
+    assert_int_equal(forget(c, one, three, 1), 1);
+    {
+        AUTO_JSON *answer = load(c, 5);
+
+        assert_null(find(answer, one)); /* a release that lost its artifact is not one to keep */
+        assert_non_null(find(answer, two));
+    }
+    /* Other bytes from the same sources: a release of its own, not the one of the bytes that went. */
+    again = deploy(c, COMMIT_A, "one, built at another time");
+    assert_true(is_reachable(c, 0, again));
+    assert_false(is_reachable(c, 0, one));
+    releases = cluster_get(c, "SELECT COUNT(*) FROM release WHERE sha = $1", COMMIT_A);
+    assert_string_equal(releases, "2");
+    assert_int_equal(forget(c, again, again, 0), 0);
+}
+
+static void what_makes_no_sense(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *one = deploy(c, COMMIT_A, "one");
+    AUTO_JSON *digests = json_pack("[s]", "abc");
+    AUTO_JSON *gone = NULL, *answer = NULL;
+
+    assert_error(reach_forget(c->d, digests, 1, "ann", &gone, &c->err), ERR_INVALID, &c->err,
+                 "digests");
+    assert_error(reach_forget(c->d, NULL, 1, "ann", &gone, &c->err), ERR_INVALID, &c->err,
+                 "digests");
+    assert_ok(DB_EXEC(c->d, &c->err, "UPDATE release SET doc = $1 WHERE sha = $2",
+                      db_blob("nonsense", 8), db_text(COMMIT_A)),
+              &c->err);
+    assert_true(reach_load(c->d, 5, &answer, &c->err) < 0);
+    assert_non_null(strstr(c->err.text, "release"));
+}
+
+#define BOTH(test)                                               \
+    cmocka_unit_test_setup_teardown(test, on_sqlite, tear_down), \
+        cmocka_unit_test_setup_teardown(test, on_postgres, tear_down)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        BOTH(what_runs_and_what_it_goes_back_to),
+        BOTH(what_is_being_built),
+        BOTH(what_is_forgotten_is_built_again),
+        BOTH(what_makes_no_sense),
+    };
+
+    cluster_main(argc, argv);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
