@@ -27,6 +27,7 @@ static const struct {
     { "promote", cli_act, "say go in the policy's place" },
     { "rollback", cli_act, "bring the moved machines back" },
     { "skip-bake", cli_act, "do not wait for the open wave to bake" },
+    { "artifact", cli_artifact, "ls, show, verify, gc, export: the blob store" },
     { "delta", cli_delta, "make, apply, info: what changed, as a pack" },
     { "keys", cli_keys, "make a cluster's keys; issue identities" },
     { "serve", cli_serve, "the control plane" },

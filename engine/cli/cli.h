@@ -10,7 +10,8 @@ int cli_queue(int argc, char **argv);
 int cli_regions(int argc, char **argv);
 int cli_act(int argc, char **argv); /* abort, pause, resume, promote, rollback, skip-bake */
 int cli_policy(int argc, char **argv);
-int cli_delta(int argc, char **argv); /* make, apply, info */
+int cli_artifact(int argc, char **argv); /* ls, show, verify, gc, export */
+int cli_delta(int argc, char **argv);    /* make, apply, info */
 int cli_keys(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_worker(int argc, char **argv);

@@ -52,7 +52,8 @@ static bool parse_duration(const char *text, int64_t *ret_ms)
     static const struct {
         const char *unit;
         int64_t ms;
-    } units[] = { { "ms", 1 }, { "s", 1000 }, { "", 1000 }, { "m", 60000 }, { "h", 3600000 } };
+    } units[] = { { "ms", 1 },    { "s", 1000 },    { "", 1000 },
+                  { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 } };
     char *end;
     long long n = strtoll(text, &end, 10);
 

@@ -35,7 +35,7 @@ enum flag_kind {
     FLAG_BOOL,     /* bool */
     FLAG_TEXT,     /* const char *, borrowed from argv */
     FLAG_INT,      /* int64_t */
-    FLAG_DURATION, /* int64_t, ms: "90s", "2m", "500ms", or seconds */
+    FLAG_DURATION, /* int64_t, ms: "90s", "2m", "500ms", "7d", or seconds */
     FLAG_LIST,     /* struct texts: may be given more than once */
 };
 
