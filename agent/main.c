@@ -10,6 +10,7 @@
 #include "agent.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "fetch.h"
 #include "guard.h"
 #include "status.h"
 #include "wire/doc.h"
@@ -21,6 +22,7 @@ static const char usage[] =
     "                        [--label KEY=VALUE]... [--ready-file FILE] [--parent-fd N]\n"
     "                        [--stop-services-with-parent]\n"
     "       engine-agent status --root DIR [-o text|json]\n"
+    "       engine-agent fetch REFERENCE --to PATH [--seed-for DURATION]...  (fetch --help)\n"
     "       engine-agent --help | --version\n"
     "\n"
     "run      keep this machine's services as the signed goals of its region say, until SIGTERM.\n"
@@ -241,8 +243,10 @@ int main(int argc, char **argv)
         return fputs(usage, stdout) < 0 ? EXIT_FAILED : 0;
     if (strcmp(verb, "--version") == 0)
         return printf("engine-agent, link version %d\n", VERSION_LINK) < 0 ? EXIT_FAILED : 0;
+    if (strcmp(verb, "fetch") == 0)
+        return fetch_command(argc - 1, argv + 1);
     if (strcmp(verb, "run") != 0 && strcmp(verb, "status") != 0 && strcmp(verb, "guard") != 0)
-        return verb[0] == '\0' ? wrong("run or status?") : wrong("unknown verb '%s'", verb);
+        return verb[0] == '\0' ? wrong("run, status or fetch?") : wrong("unknown verb '%s'", verb);
     code = parse_flags(&f, argc - 1, argv + 1);
     if (code == 0)
         code = strcmp(verb, "run") == 0     ? run(&f)

@@ -33,6 +33,7 @@ static const struct {
     { "serve", cli_serve, "the control plane" },
     { "worker", cli_worker, "builds what is queued" },
     { "region", cli_region, "a region node" },
+    { "seed", cli_seed, "give a file or directory to a swarm of its own" },
     { "policy-host", cli_policy_host, NULL },
 };
 

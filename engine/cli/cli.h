@@ -16,6 +16,7 @@ int cli_keys(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_worker(int argc, char **argv);
 int cli_region(int argc, char **argv);
+int cli_seed(int argc, char **argv);
 int cli_policy_host(int argc, char **argv);
 
 #endif

@@ -200,11 +200,37 @@ static int check_certificate(struct link *l, struct err *err)
     return 0;
 }
 
+/* Has no certificate yet, and may ask for one here. */
+static bool is_stranger(const struct link *l)
+{
+    return l->enrol != NULL && SSL_get0_peer_certificate(l->ssl) == NULL;
+}
+
+static void on_enrol(struct link *l, const struct msg_enrol *ask)
+{
+    AUTO_BUF ca = BUF_INIT;
+    AUTO_BUF certificate = BUF_INIT;
+    struct msg_enrolled m;
+    struct err err = ERR_INIT;
+
+    if (l->enrol->fn(l->enrol->ctx, ask, &ca, &certificate, &err) < 0) {
+        link_close(l, err.code, err.text);
+        return;
+    }
+    m.ca = (struct bytes){ (unsigned char *)ca.data, ca.len };
+    m.certificate = (struct bytes){ (unsigned char *)certificate.data, certificate.len };
+    send_control(l, MSG_ENROLLED, &m);
+    l->enrolled = true;
+    link_close(l, ERR_CANCELLED, "enrolled");
+}
+
 void link_secured(struct link *l)
 {
     struct err err = ERR_INIT;
 
     l->state = LINK_HELLO;
+    if (is_stranger(l))
+        return;
     if (check_certificate(l, &err) < 0)
         link_close(l, err.code, err.text);
     else if (!l->accepted)
@@ -250,12 +276,22 @@ static void on_bye(struct link *l, const struct msg_bye *bye)
     link_end(l);
 }
 
+static void on_stranger(struct link *l, enum msg_type type, const void *msg)
+{
+    if (type == MSG_ENROL)
+        on_enrol(l, msg);
+    else
+        link_close(l, ERR_DENIED, "the peer has no certificate");
+}
+
 static void on_message(struct link *l, enum msg_type type, const void *msg)
 {
     struct err err = ERR_INIT;
 
     if (type == MSG_BYE) {
         on_bye(l, msg);
+    } else if (l->state == LINK_HELLO && is_stranger(l)) {
+        on_stranger(l, type, msg);
     } else if (l->state == LINK_HELLO && type == MSG_HELLO) {
         on_hello(l, msg);
     } else if (l->state == LINK_HELLO || type == MSG_HELLO) {
@@ -265,6 +301,8 @@ static void on_message(struct link *l, enum msg_type type, const void *msg)
     } else if (type == MSG_PING) {
         if (link_pending(l) < LINK_OUT_MAX)
             send_control(l, MSG_PONG, "");
+    } else if (type == MSG_ENROL || type == MSG_ENROLLED) {
+        link_close(l, ERR_INVALID, "who is enrolled does not enrol");
     } else if (type != MSG_PONG) {
         l->handler->message(l->ctx, l, type, msg);
     }

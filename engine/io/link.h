@@ -57,6 +57,14 @@ MUST_CHECK int link_listen(struct link_listener **ret, struct loop *loop,
                            struct link_identity *self, const char *addr, unsigned roles,
                            size_t max_links, const struct link_handler *handler, void *ctx,
                            struct err *err);
+/* Lets strangers in who have no certificate yet: each may send one ENROL, which fn judges (0, and the
+ * certificate and the CA as PEM, or an error); then the connection is closed. It never opens. */
+struct link_enrol {
+    int (*fn)(void *ctx, const struct msg_enrol *ask, struct buf *ret_ca, struct buf *ret_cert,
+              struct err *err);
+    void *ctx;
+};
+void link_listener_set_enrol(struct link_listener *s, const struct link_enrol *e);
 int link_listener_port(const struct link_listener *s);
 uint64_t link_listener_refused(const struct link_listener *s);
 void link_listener_close(struct link_listener *s); /* its open links live on */

@@ -32,6 +32,7 @@ struct link_listener {
     int fd, port;
     struct watch watch;
     struct timer pause;
+    struct link_enrol enrol;
     uint64_t refused;
     int64_t log_window; /* start of the current one */
     int logged;         /* in it */
@@ -61,7 +62,7 @@ void link_listener_ended(struct link *l)
     l->listener = NULL;
     list_remove(&l->node);
     s->count--;
-    if (!l->told)
+    if (!l->told && !l->enrolled)
         refuse(s, l->host, l->why.text);
 }
 
@@ -83,6 +84,7 @@ static void adopt(struct link_listener *s, int fd, const struct sockaddr_storage
     l = link_new(s->loop, s->self, s->handler, s->ctx);
     l->accepted = true;
     l->roles = s->roles;
+    l->enrol = s->enrol.fn != NULL ? &s->enrol : NULL;
     memcpy(l->host, host, sizeof(host));
     l->listener = s;
     list_push(&s->links, &l->node);
@@ -158,6 +160,11 @@ int link_listen(struct link_listener **ret, struct loop *loop, struct link_ident
     watch_start(loop, &s->watch, s->fd, WATCH_READ, on_accept);
     *ret = s;
     return 0;
+}
+
+void link_listener_set_enrol(struct link_listener *s, const struct link_enrol *e)
+{
+    s->enrol = *e;
 }
 
 int link_listener_port(const struct link_listener *s)

@@ -59,7 +59,9 @@ struct link {
     struct link_listener *listener; /* NULL: we connected, or the listener is closed */
     struct list node;               /* in listener */
     bool accepted;
-    bool told; /* opened() was called */
+    const struct link_enrol *enrol; /* of the listener, or NULL; read while opening only */
+    bool enrolled; /* got a certificate here: not refused, though it never opened */
+    bool told;     /* opened() was called */
     unsigned roles;
     enum link_role expect_role;
     char *expect_id; /* or NULL */

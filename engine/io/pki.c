@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -346,4 +347,145 @@ int pki_issue(const char *ca_dir, const char *out_dir, const char *cluster, enum
     EVP_PKEY_free(ca_key);
     X509_free(ca);
     return rc < 0 ? err_set(err, why.code, "issue identity %s: %s", uri, why.text) : 0;
+}
+
+/* ---- enrolment ---- */
+
+static int key_digest(EVP_PKEY *key, struct hash *ret, struct err *err)
+{
+    unsigned char *der = NULL;
+    int len = i2d_PUBKEY(key, &der);
+
+    if (len <= 0)
+        return tls_error(err, ERR_INTERNAL, "encode a public key");
+    *ret = sha256_of(der, (size_t)len);
+    OPENSSL_free(der);
+    return 0;
+}
+
+int pki_pin(const char *dir, struct hash *ret, struct err *err)
+{
+    X509 *ca = read_cert(dir, "ca.pem", err);
+    int rc;
+
+    if (ca == NULL)
+        return err_wrap(err, "pin of %s", dir);
+    rc = key_digest(X509_get0_pubkey(ca), ret, err);
+    X509_free(ca);
+    return rc;
+}
+
+static int make_request(EVP_PKEY *key, struct buf *out, struct err *err)
+{
+    X509_REQ *request = X509_REQ_new();
+    unsigned char *der = NULL;
+    int len = 0, rc = 0;
+
+    if (request != NULL && X509_REQ_set_pubkey(request, key) == 1 &&
+        X509_REQ_sign(request, key, EVP_sha256()) > 0)
+        len = i2d_X509_REQ(request, &der);
+    if (len > 0)
+        buf_append(out, der, (size_t)len);
+    else
+        rc = tls_error(err, ERR_INTERNAL, "make a request for a certificate");
+    OPENSSL_free(der);
+    X509_REQ_free(request);
+    return rc;
+}
+
+int pki_request(const char *dir, struct buf *out, struct err *err)
+{
+    EVP_PKEY *key = has(dir, "key.pem") ? read_key(dir, "key.pem", NULL) : NULL;
+    int rc = 0;
+
+    if (key == NULL) {
+        key = new_key(err);
+        if (key == NULL)
+            return -ERR_INTERNAL;
+        rc = dir_make(dir, 0700, err);
+        if (rc == 0)
+            rc = write_key(dir, "key.pem", key, err);
+    }
+    if (rc == 0)
+        rc = make_request(key, out, err);
+    EVP_PKEY_free(key);
+    return rc;
+}
+
+static bool is_p256(EVP_PKEY *key)
+{
+    char group[64];
+    size_t len;
+
+    return EVP_PKEY_get_base_id(key) == EVP_PKEY_EC &&
+           EVP_PKEY_get_group_name(key, group, sizeof(group), &len) == 1 &&
+           strcmp(group, "prime256v1") == 0;
+}
+
+/* The key of a request that is signed by it; borrowed from *ret_request, which is the caller's. */
+static EVP_PKEY *parse_request(const struct bytes *bytes, X509_REQ **ret_request, struct err *err)
+{
+    const unsigned char *at = bytes->data;
+    X509_REQ *request = d2i_X509_REQ(NULL, &at, (long)bytes->len);
+    EVP_PKEY *key = request == NULL ? NULL : X509_REQ_get0_pubkey(request);
+
+    *ret_request = request;
+    if (key != NULL && at == bytes->data + bytes->len && is_p256(key) &&
+        X509_REQ_verify(request, key) == 1)
+        return key;
+    tls_error(err, ERR_INVALID, "not a request for a certificate with a P-256 key");
+    return NULL;
+}
+
+static int append_pem(struct buf *out, X509 *cert, struct err *err)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *data = NULL;
+    int rc = 0;
+
+    if (bio == NULL || PEM_write_bio_X509(bio, cert) != 1)
+        rc = tls_error(err, ERR_INTERNAL, "encode a certificate");
+    else {
+        long len = BIO_get_mem_data(bio, &data);
+
+        buf_append(out, data, (size_t)len);
+    }
+    BIO_free(bio);
+    return rc;
+}
+
+static int sign_key(const char *ca_dir, const char *cluster, enum link_role role, EVP_PKEY *key,
+                    struct buf *ret_ca, struct buf *ret_cert, struct err *err)
+{
+    X509 *ca = read_cert(ca_dir, "ca.pem", err), *cert = NULL;
+    EVP_PKEY *ca_key = ca == NULL ? NULL : read_key(ca_dir, "ca.key", err);
+    struct tls_name name = { .role = role };
+    struct hash digest;
+    char hex[HASH_HEX];
+    int rc = ca_key == NULL ? -ERR_IO : key_digest(key, &digest, err);
+
+    if (rc == 0) {
+        snprintf(name.cluster, sizeof(name.cluster), "%s", cluster);
+        snprintf(name.id, sizeof(name.id), "m-%.32s", hash_hex(&digest, hex));
+        cert = make_leaf_cert(key, ca, ca_key, &name, err);
+        rc = cert == NULL ? -ERR_INTERNAL : append_pem(ret_cert, cert, err);
+    }
+    if (rc == 0)
+        rc = append_pem(ret_ca, ca, err);
+    X509_free(cert);
+    EVP_PKEY_free(ca_key);
+    X509_free(ca);
+    return rc;
+}
+
+int pki_sign(const char *ca_dir, const char *cluster, enum link_role role,
+             const struct bytes *request, struct buf *ret_ca, struct buf *ret_cert, struct err *err)
+{
+    X509_REQ *parsed;
+    EVP_PKEY *key = parse_request(request, &parsed, err);
+    int rc =
+        key == NULL ? -ERR_INVALID : sign_key(ca_dir, cluster, role, key, ret_ca, ret_cert, err);
+
+    X509_REQ_free(parsed);
+    return rc < 0 ? err_wrap(err, "sign a certificate") : 0;
 }

@@ -5,6 +5,7 @@
 #ifndef IO_PKI_H
 #define IO_PKI_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "wire/msg.h"
 
@@ -18,6 +19,21 @@ MUST_CHECK int pki_make_ca(const char *dir, const char *cluster, struct err *err
  * '-', at most NAME_MAX_BYTES; else -ERR_INVALID. -ERR_CONFLICT: the CA is another cluster's. */
 MUST_CHECK int pki_issue(const char *ca_dir, const char *out_dir, const char *cluster,
                          enum link_role role, const char *id, struct err *err);
+
+/* For who is to be enrolled: makes dir/key.pem, unless it is there, and appends a request for a
+ * certificate (PKCS #10, DER) that proves it has that key. */
+MUST_CHECK int pki_request(const char *dir, struct buf *out, struct err *err);
+
+/* Answers such a request: a certificate of that role whose id is "m-" and 32 hex digits of the key's
+ * digest, so that nobody can take somebody else's name. Appends PEM. -ERR_INVALID: not a request, not
+ * signed by its own key, or not a P-256 key. */
+MUST_CHECK int pki_sign(const char *ca_dir, const char *cluster, enum link_role role,
+                        const struct bytes *request, struct buf *ret_ca, struct buf *ret_cert,
+                        struct err *err);
+
+/* SHA-256 of the public key (its SubjectPublicKeyInfo) of dir/ca.pem: what a stranger can be told
+ * beforehand to know the cluster by. */
+MUST_CHECK int pki_pin(const char *dir, struct hash *ret, struct err *err);
 
 const char *role_name(enum link_role role); /* "control", "region", "agent", "worker" */
 

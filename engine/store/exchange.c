@@ -64,6 +64,8 @@ void exchange_free(struct exchange *x)
     if (x == NULL)
         return;
     timer_stop(&x->tick);
+    timer_stop(&x->up_again);
+    timer_stop(&x->down_again);
     for (size_t i = 0; (e = map_next(&x->packs, &i)) != NULL;)
         pack_free(x, e->value);
     map_release(&x->packs);
@@ -185,6 +187,16 @@ void exchange_drained(struct exchange *x, struct link *link)
     if (l != NULL)
         pack_leave_rest(l);
     give_more(x);
+}
+
+void exchange_limit(struct exchange *x, uint64_t up_bytes, uint64_t down_bytes)
+{
+    int64_t now_ms = loop_now_ms(x->o.loop);
+
+    bucket_set(&x->up, up_bytes, now_ms);
+    bucket_set(&x->down, down_bytes, now_ms);
+    timer_start(x->o.loop, &x->up_again, 0, 0, give_again);
+    timer_start(x->o.loop, &x->down_again, 0, 0, pack_ask_again);
 }
 
 bool exchange_is_busy(const struct exchange *x)

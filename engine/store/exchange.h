@@ -109,6 +109,9 @@ void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const st
                           void (*done)(struct exchange_fetch *f, int status));
 void exchange_fetch_cancel(struct exchange_fetch *f); /* no callback after this; files stay */
 
+/* Are these leaves here, verified? */
+bool exchange_has(const struct exchange *x, const struct hash *pack, size_t first, size_t count);
+
 /* Path of a complete pack (borrowed until it is forgotten), or NULL. */
 const char *exchange_path(const struct exchange *x, const struct hash *pack);
 
@@ -117,6 +120,9 @@ void exchange_forget(struct exchange *x, const struct hash *pack);
 
 /* Sends join() for every pack again: after the link to the region node was opened. */
 void exchange_rejoin(struct exchange *x);
+
+/* Bytes a second that leaves may take, of all packs and links together; 0: no limit. At any time. */
+void exchange_limit(struct exchange *x, uint64_t up_bytes, uint64_t down_bytes);
 
 struct exchange_counts {
     uint64_t sent_bytes, bad_leaves, banned, refused;

@@ -164,6 +164,7 @@ static void start_one(struct exchange *x, struct exchange_link *l)
     g->leaf = leaf;
     g->len = pack_leaf_bytes(p->index, leaf);
     g->bytes = mem_realloc(NULL, g->len);
+    bucket_take(&x->up, g->len, loop_now_ms(x->o.loop));
     x->reading++;
     l->reading++;
     p->pending++;
@@ -171,9 +172,26 @@ static void start_one(struct exchange *x, struct exchange_link *l)
     work_submit(x->o.pool, &g->work);
 }
 
+void give_again(struct timer *t)
+{
+    give_more(CONTAINER_OF(t, struct exchange, up_again));
+}
+
+/* May a leaf go up now? If not, a timer looks again. */
+static bool may_send(struct exchange *x)
+{
+    int64_t wait_ms = bucket_wait_ms(&x->up, loop_now_ms(x->o.loop));
+
+    if (wait_ms == 0)
+        return true;
+    if (!x->up_again.active)
+        timer_start(x->o.loop, &x->up_again, wait_ms, 0, give_again);
+    return false;
+}
+
 void give_more(struct exchange *x)
 {
-    while (x->reading < EXCHANGE_UPLOADS_MAX) {
+    while (x->reading < EXCHANGE_UPLOADS_MAX && may_send(x)) {
         struct exchange_link *l = next_to_serve(x);
 
         if (l == NULL)

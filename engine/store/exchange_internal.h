@@ -14,6 +14,7 @@
 
 #include "base/map.h"
 #include "store/exchange.h"
+#include "swarm/bucket.h"
 #include "swarm/picker.h"
 
 struct exchange_pack {
@@ -76,6 +77,8 @@ struct exchange {
     size_t reading;
     size_t works; /* in the pool: giving, arrivals, openings */
     struct timer tick;
+    struct bucket up, down;
+    struct timer up_again, down_again; /* when a bucket has filled */
     struct exchange_counts counts;
 };
 
@@ -104,6 +107,9 @@ void pack_maybe_done(struct exchange *x,
 void pack_finish(struct exchange_pack *p, int status); /* ends its fetch; p may be gone then */
 void pack_drop(struct exchange *x, struct exchange_pack *p); /* frees it once nothing is pending */
 void pack_free(struct exchange *x, struct exchange_pack *p);
+
+void pack_ask_again(struct timer *t); /* down_again */
+void give_again(struct timer *t);     /* up_again */
 
 void give_on_want(struct exchange_link *l, const struct msg_want *m);
 void give_more(struct exchange *x);

@@ -90,6 +90,18 @@ static bool can_ask(const struct exchange_pack *p)
     return p->fetch != NULL && !p->checking && p->pending < PENDING_MAX && !picker_done(p->picker);
 }
 
+/* May leaves be asked for now? If not, a timer looks again. */
+static bool may_ask(struct exchange *x, int64_t now_ms)
+{
+    int64_t wait_ms = bucket_wait_ms(&x->down, now_ms);
+
+    if (wait_ms == 0)
+        return true;
+    if (!x->down_again.active)
+        timer_start(x->o.loop, &x->down_again, wait_ms, 0, pack_ask_again);
+    return false;
+}
+
 static void ask_link(struct exchange_pack *p, struct exchange_link *l, int64_t now_ms)
 {
     struct link_pack *lp = link_pack_find(l, &p->hash);
@@ -97,13 +109,16 @@ static void ask_link(struct exchange_pack *p, struct exchange_link *l, int64_t n
 
     if (lp == NULL || lp->peer < 0)
         return;
-    while (can_ask(p) && picker_asked(p->picker, lp->peer) < EXCHANGE_LINK_PIECES &&
+    while (can_ask(p) && may_ask(l->x, now_ms) &&
+           picker_asked(p->picker, lp->peer) < EXCHANGE_LINK_PIECES &&
            picker_choose(p->picker, lp->peer, now_ms, &first, &count)) {
         struct msg_want m = { p->hash, (uint32_t)first, (uint32_t)count };
         struct err err = ERR_INIT;
 
-        if (link_send(l->link, MSG_WANT, &m, &err) == 0)
+        if (link_send(l->link, MSG_WANT, &m, &err) == 0) {
+            bucket_take(&l->x->down, count * LEAF_BYTES, now_ms);
             continue;
+        }
         picker_refused(p->picker, lp->peer, first, count);
         return;
     }
@@ -115,6 +130,17 @@ static void ask_all(struct exchange *x, struct exchange_pack *p)
 
     LIST_EACH (&x->links, n)
         ask_link(p, CONTAINER_OF(n, struct exchange_link, node), now_ms);
+}
+
+void pack_ask_again(struct timer *t)
+{
+    struct exchange *x = CONTAINER_OF(t, struct exchange, down_again);
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&x->packs, &i)) != NULL;) {
+        if (can_ask(e->value))
+            ask_all(x, e->value);
+    }
 }
 
 /* It has and wants nothing of the pack any more. */
@@ -530,6 +556,18 @@ void pack_drop(struct exchange *x, struct exchange_pack *p)
     p->forgotten = true;
     if (p->pending == 0)
         pack_free(x, p);
+}
+
+bool exchange_has(const struct exchange *x, const struct hash *pack, size_t first, size_t count)
+{
+    const struct exchange_pack *p = pack_find(x, pack);
+
+    if (p == NULL || p->checking || first + count > p->index->nleaves)
+        return false;
+    for (size_t i = first; i < first + count; i++)
+        if (!bitmap_get(picker_have(p->picker), i))
+            return false;
+    return true;
 }
 
 const char *exchange_path(const struct exchange *x, const struct hash *pack)

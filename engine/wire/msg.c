@@ -53,6 +53,8 @@ enum { PREDICATE_TEXT_MAX = 64 * 1024, BITMAP_MAX = LEAVES_MAX / 8 };
 MSG(hello, U16(hello, version), NAME(hello, cluster), U8(hello, role), NAME(hello, id),
     NAME(hello, region));
 MSG(bye, U16(bye, code), TEXT(bye, reason, REASON_MAX_BYTES));
+MSG(enrol, BYTES(enrol, secret, SECRET_BYTES), BYTES(enrol, request, CERTIFICATE_MAX));
+MSG(enrolled, BYTES(enrolled, ca, CERTIFICATE_MAX), BYTES(enrolled, certificate, CERTIFICATE_MAX));
 MSG(doc, U8(doc, kind), BYTES(doc, bytes, DOC_MAX_BYTES));
 
 MSG(pack, HASH(pack, pack));
@@ -128,6 +130,8 @@ static const struct codec *const codecs[MSG_TYPE_END] = {
     [MSG_PING] = &ping_codec,
     [MSG_PONG] = &pong_codec,
     [MSG_BYE] = &bye_codec,
+    [MSG_ENROL] = &enrol_codec,
+    [MSG_ENROLLED] = &enrolled_codec,
     [MSG_DOC] = &doc_codec,
     [MSG_REPLICATE] = &replicate_codec,
     [MSG_REPLICA] = &replica_codec,

@@ -44,8 +44,10 @@ enum {
     PACKS_MAX = 64,
     ARTIFACTS_MAX = 64,
     FAILURES_MAX = 64,
-    TALLIES_MAX = 256, /* variants that one FLEET counts */
-    HAVES_MAX = 4096,  /* leaves in one HAVE */
+    SECRET_BYTES = 16,          /* of who may enrol */
+    CERTIFICATE_MAX = 8 * 1024, /* or a request for one */
+    TALLIES_MAX = 256,          /* variants that one FLEET counts */
+    HAVES_MAX = 4096,           /* leaves in one HAVE */
 };
 
 enum link_role { ROLE_NONE = 0, ROLE_CONTROL, ROLE_REGION, ROLE_AGENT, ROLE_WORKER };
@@ -57,6 +59,8 @@ enum msg_type {
     MSG_PING,
     MSG_PONG,
     MSG_BYE,
+    MSG_ENROL,    /* instead of HELLO, by one that has no certificate yet */
+    MSG_ENROLLED, /* its certificate; then the connection ends */
     /* documents */
     MSG_DOC = 16,
     /* control plane and region node */
@@ -101,6 +105,16 @@ struct msg_hello {
 struct msg_bye {
     uint16_t code; /* enum err_code of the sender's reason */
     char *reason;
+};
+
+/* A request for a certificate, and the right to one. Sent by who has checked the other side's CA. */
+struct msg_enrol {
+    struct bytes secret;  /* SECRET_BYTES */
+    struct bytes request; /* PKCS #10, DER: proves that it has the key */
+};
+
+struct msg_enrolled {
+    struct bytes ca, certificate; /* PEM */
 };
 
 enum doc_kind { DOC_NONE = 0, DOC_TRUST, DOC_RELEASE, DOC_GOAL };

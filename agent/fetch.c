@@ -1,0 +1,358 @@
+#include "fetch.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "fetch_write.h"
+#include "io/enrol.h"
+#include "io/files.h"
+#include "io/proc.h"
+#include "io/work.h"
+#include "peers.h"
+#include "store/exchange.h"
+#include "uplink.h"
+#include "wire/manifest.h"
+
+enum { POOL_THREADS = 3, BUSY_MS = 5, UNITS = 1 << 20, MANIFEST_OFFER_MAX = 8 << 20 };
+
+struct fetch {
+    struct fetch_options o;
+    char *dir, *listen_host;
+    int lock_fd;
+    struct loop *loop;
+    struct work_pool *pool;
+    struct link_identity *self;
+    struct exchange *exchange;
+    struct peers *peers;
+    struct uplink *uplink;
+    struct exchange_object manifest;
+    struct exchange_fetch pack;
+    struct writer *writer;
+    bool manifest_asked, stopping, complete;
+    struct timer tell, end;
+    int64_t begun_ms, told_ms;
+    uint64_t told_bytes;
+    struct err err; /* why it failed */
+};
+
+static void stop(struct fetch *f);
+
+static void failed(struct fetch *f, const struct err *why)
+{
+    if (f->err.code == ERR_NONE)
+        f->err = *why;
+    stop(f);
+}
+
+/* ---- the seed and the others ---- */
+
+static void tracker_join(void *ctx, const struct hash *pack, const struct bytes *bitmap)
+{
+    struct fetch *f = ctx;
+    struct msg_join m = { *pack, *bitmap };
+
+    if (f->uplink != NULL && uplink_send(f->uplink, MSG_JOIN, &m, NULL) < 0)
+        log_debug("the seed is not told: it will be when it is back");
+}
+
+static void tracker_leave(void *ctx, const struct hash *pack)
+{
+    struct fetch *f = ctx;
+    struct msg_leave m = { *pack };
+
+    if (f->uplink != NULL && uplink_send(f->uplink, MSG_LEAVE, &m, NULL) < 0)
+        log_debug("the seed is not told: it sees the link end");
+}
+
+static void up(void *ctx, struct link *l)
+{
+    struct fetch *f = ctx;
+    struct msg_machine m = { .boot = (char *)(uintptr_t)proc_boot_id(),
+                             .host = f->listen_host,
+                             .port = (uint16_t)peers_port(f->peers) };
+    struct err err = ERR_INIT;
+
+    if (link_send(l, MSG_MACHINE, &m, &err) < 0)
+        log_warn("say where we are: %s", err.text);
+    exchange_attach(f->exchange, l);
+    exchange_rejoin(f->exchange);
+}
+
+static void from_seed(void *ctx, struct link *l, enum msg_type type, const void *msg)
+{
+    struct fetch *f = ctx;
+
+    if (exchange_message(f->exchange, l, type, msg))
+        return;
+    if (type == MSG_PEERS)
+        peers_set(f->peers, msg);
+    else
+        link_close(l, ERR_INVALID, "not a message of a seed");
+}
+
+static void seed_drained(void *ctx, struct link *l)
+{
+    exchange_drained(((struct fetch *)ctx)->exchange, l);
+}
+
+static void down(void *ctx, struct link *l)
+{
+    exchange_detach(((struct fetch *)ctx)->exchange, l);
+}
+
+/* ---- what arrives ---- */
+
+static void end_of_seeding(struct timer *t)
+{
+    stop(CONTAINER_OF(t, struct fetch, end));
+}
+
+static void written(void *ctx, int status, const struct err *why)
+{
+    struct fetch *f = ctx;
+
+    if (status < 0) {
+        failed(f, why);
+        return;
+    }
+    f->complete = true;
+    if (printf("%s: %llu bytes in %.2f s\n", f->o.to, (unsigned long long)f->pack.total_bytes,
+               (double)(loop_now_ms(f->loop) - f->begun_ms) / 1000) < 0 ||
+        fflush(stdout) != 0)
+        log_warn("nobody reads what is printed");
+    if (f->o.seed_for_ms == 0)
+        stop(f);
+    else if (f->o.seed_for_ms > 0)
+        timer_start(f->loop, &f->end, f->o.seed_for_ms, 0, end_of_seeding);
+}
+
+static void pack_done(struct exchange_fetch *p, int status)
+{
+    struct fetch *f = p->user;
+
+    if (status < 0)
+        failed(f, &p->err);
+    else if (f->writer != NULL)
+        writer_look(f->writer);
+}
+
+static void manifest_done(struct exchange_object *m, int status)
+{
+    struct fetch *f = m->user;
+    struct writer_options o = { .loop = f->loop,
+                                .pool = f->pool,
+                                .exchange = f->exchange,
+                                .reference = &f->o.reference,
+                                .dir = f->dir,
+                                .to = f->o.to,
+                                .done = written,
+                                .ctx = f };
+
+    if (status < 0) {
+        failed(f, &m->err);
+    } else {
+        if (m->out.len <= MANIFEST_OFFER_MAX)
+            exchange_offer(f->exchange, m->out.data, m->out.len);
+        if (writer_start(&f->writer, &o, &m->out, &f->err) < 0)
+            stop(f);
+    }
+    buf_release(&m->out);
+}
+
+/* ---- progress ---- */
+
+static void tell(struct timer *t)
+{
+    struct fetch *f = CONTAINER_OF(t, struct fetch, tell);
+    bool tty = isatty(STDERR_FILENO) == 1;
+    int64_t now_ms = loop_now_ms(f->loop);
+    double seconds = (double)(now_ms - f->told_ms) / 1000;
+    uint64_t have = f->pack.have_bytes;
+
+    if (f->o.quiet || f->pack.total_bytes == 0 || (f->complete && f->told_bytes == have) ||
+        seconds <= 0)
+        return;
+    fprintf(stderr, "%s%3.0f %%  %.1f of %.1f MiB  %.1f MiB/s  from peers %.0f %%%s",
+            tty ? "\r\033[K" : "", 100 * (double)have / (double)f->pack.total_bytes,
+            (double)have / UNITS, (double)f->pack.total_bytes / UNITS,
+            (double)(have - f->told_bytes) / seconds / UNITS,
+            100 * (double)f->pack.peer_bytes /
+                (double)(f->pack.peer_bytes + f->pack.seed_bytes + 1),
+            tty && !f->complete ? "" : "\n");
+    f->told_bytes = have;
+    f->told_ms = now_ms;
+}
+
+/* ---- life ---- */
+
+static int open_dir(struct fetch *f, struct err *err)
+{
+    AUTO_FREE char *lock = NULL;
+
+    f->dir = mem_printf("%s.slipway", f->o.to);
+    lock = mem_printf("%s/lock", f->dir);
+    if (path_exists(f->o.to) && !writer_was_done(f->dir))
+        return err_set(err, ERR_EXISTS, "%s is there already", f->o.to);
+    if (dir_make(f->dir, 0700, err) < 0)
+        return -(int)err->code;
+    if (file_lock(&f->lock_fd, lock, err) < 0)
+        return err_wrap(err, "another process fetches to %s", f->o.to);
+    return 0;
+}
+
+static int become_member(struct fetch *f, struct err *err)
+{
+    AUTO_FREE char *identity = mem_printf("%s/identity", f->dir);
+    const struct reference *r = &f->o.reference;
+    struct enrol_options o = {
+        .host = r->host, .port = r->port, .pin = r->pin, .timeout_ms = FETCH_ENROL_MS
+    };
+
+    memcpy(o.secret, r->secret, SECRET_BYTES);
+    if (enrol(identity, &o, err) < 0)
+        return -(int)err->code;
+    return link_identity_load(&f->self, identity, "", err);
+}
+
+static int open_exchange(struct fetch *f, struct err *err)
+{
+    AUTO_FREE char *packs = mem_printf("%s/packs", f->dir);
+    struct exchange_options x = { .loop = f->loop,
+                                  .pool = f->pool,
+                                  .dir = packs,
+                                  .join = tracker_join,
+                                  .leave = tracker_leave,
+                                  .ctx = f };
+    struct peers_options p = { .loop = f->loop, .self = f->self, .listen = f->o.listen };
+    const char *colon = strrchr(f->o.listen, ':');
+
+    if (colon == NULL)
+        return err_set(err, ERR_INVALID, "--listen %s: not ADDR:PORT", f->o.listen);
+    f->listen_host = mem_strndup(f->o.listen, (size_t)(colon - f->o.listen));
+    random_bytes(&x.seed, sizeof(x.seed));
+    if (exchange_new(&f->exchange, &x, err) < 0)
+        return -(int)err->code;
+    exchange_limit(f->exchange, f->o.up_bytes, f->o.down_bytes);
+    p.exchange = f->exchange;
+    return peers_new(&f->peers, &p, err);
+}
+
+static void start(struct fetch *f)
+{
+    struct uplink_options o = { .loop = f->loop,
+                                .self = f->self,
+                                .host = f->o.reference.host,
+                                .port = f->o.reference.port,
+                                .up = up,
+                                .message = from_seed,
+                                .drained = seed_drained,
+                                .down = down,
+                                .ctx = f };
+
+    uplink_new(&f->uplink, &o);
+    f->begun_ms = f->told_ms = loop_now_ms(f->loop);
+    f->manifest.user = f->pack.user = f;
+    f->manifest_asked = true;
+    exchange_object_start(f->exchange, &f->manifest, &f->o.reference.artifact, MANIFEST_MAX_BYTES,
+                          manifest_done);
+    exchange_fetch_start(f->exchange, &f->pack, &f->o.reference.pack, pack_done);
+    timer_start(f->loop, &f->tell, FETCH_TELL_MS, FETCH_TELL_MS, tell);
+}
+
+static void when_idle(struct timer *t)
+{
+    struct fetch *f = CONTAINER_OF(t, struct fetch, end);
+
+    if (!exchange_is_busy(f->exchange) && (f->writer == NULL || !writer_is_busy(f->writer)))
+        loop_stop(f->loop);
+}
+
+static void uplink_gone(void *ctx)
+{
+    struct fetch *f = ctx;
+
+    timer_start(f->loop, &f->end, 0, BUSY_MS, when_idle);
+}
+
+static void peers_gone(void *ctx)
+{
+    struct fetch *f = ctx;
+
+    uplink_close(f->uplink, uplink_gone);
+}
+
+static void stop(struct fetch *f)
+{
+    if (f->stopping)
+        return;
+    f->stopping = true;
+    timer_stop(&f->end);
+    timer_stop(&f->tell);
+    tell(&f->tell);
+    if (f->manifest_asked)
+        exchange_object_cancel(&f->manifest);
+    exchange_fetch_cancel(&f->pack);
+    if (f->writer != NULL)
+        writer_stop(f->writer);
+    peers_close(f->peers, peers_gone, f);
+}
+
+static void on_signal(void *arg, int signo)
+{
+    struct fetch *f = arg;
+
+    (void)signo;
+    if (!f->complete)
+        err_set(&f->err, ERR_CANCELLED, "interrupted; the same command goes on from here");
+    stop(f);
+}
+
+static int open_all(struct fetch *f, struct err *err)
+{
+    if (open_dir(f, err) < 0 || become_member(f, err) < 0 || loop_new(&f->loop, err) < 0 ||
+        work_pool_new(&f->pool, f->loop, POOL_THREADS, err) < 0 || open_exchange(f, err) < 0 ||
+        loop_on_signal(f->loop, SIGTERM, on_signal, f, err) < 0)
+        return -(int)err->code;
+    return loop_on_signal(f->loop, SIGINT, on_signal, f, err);
+}
+
+static void close_all(struct fetch *f)
+{
+    if (f->pool != NULL)
+        work_pool_free(f->pool);
+    writer_free(f->writer);
+    uplink_free(f->uplink);
+    peers_free(f->peers);
+    exchange_free(f->exchange);
+    link_identity_free(f->self);
+    if (f->loop != NULL)
+        loop_free(f->loop);
+    if (f->complete && dir_remove(f->dir, &f->err) < 0)
+        log_warn("%s", f->err.text);
+    if (f->lock_fd >= 0)
+        close(f->lock_fd);
+    free(f->listen_host);
+    free(f->dir);
+}
+
+int fetch_main_loop(const struct fetch_options *o, struct err *err)
+{
+    struct fetch f = { .o = *o, .lock_fd = -1 };
+    int rv = open_all(&f, err);
+
+    if (rv == 0) {
+        start(&f);
+        loop_run(f.loop);
+    }
+    if (rv == 0 && !f.complete) {
+        *err = f.err;
+        rv = -(int)f.err.code;
+    }
+    close_all(&f);
+    return rv < 0 ? err_wrap(err, "fetch") : 0;
+}

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# test_seed.sh - a swarm of its own: a seed and three machines, one of them killed and started again.
+. "$(dirname "$0")/lib.sh"
+
+fetch() { # NAME REFERENCE OPTION…: to $TMP/NAME
+    local name=$1 ref=$2
+    shift 2
+    spawn "fetch-$name" "$AGENT" fetch "$ref" --to "$TMP/$name" --listen 127.0.0.1:0 "$@"
+}
+
+has_progress() { # NAME: some of the pack, verified
+    grep -qaE '^ *([1-9]|[0-9][0-9]) %' "$TMP/fetch-$1.err"
+}
+
+head -c 12000000 /dev/urandom >"$TMP/file"
+spawn seed "$ENGINE" seed "$TMP/file" --listen 127.0.0.1:0 --ref-file "$TMP/ref"
+check "the seed says its reference" wait_for 30 test -s "$TMP/ref"
+ref=$(cat "$TMP/ref")
+is "in the file and on stdout" "$(cat "$TMP/seed.out")" "$ref"
+
+fetch c "$ref" --limit-down 2M
+check "a slow machine has begun" wait_for 30 has_progress c
+stop fetch-c KILL
+check "killed, it has nothing at the place" test ! -e "$TMP/c"
+bits=$(od -An -v -tx1 "$TMP"/c.slipway/packs/*.bitmap | tr -d ' \n0')
+check "and remembers what was verified" test -n "$bits"
+
+fetch a "$ref" --seed-for forever
+fetch b "$ref" --seed-for forever
+fetch c "$ref"
+join fetch-c
+is "started again, it succeeds" "$RC" 0
+for name in a b; do
+    check "$name has the file" wait_for 60 test -e "$TMP/$name"
+    check "with the right bytes" cmp "$TMP/file" "$TMP/$name"
+done
+check "c has the right bytes" cmp "$TMP/file" "$TMP/c"
+check "nothing else is left there" test ! -e "$TMP/c.slipway"
+
+run again "$AGENT" fetch "$ref" --to "$TMP/c"
+is "what is there is not overwritten" "$RC" 1
+like "and that is said" "$(cat "$ERR")" "is there already"
+
+pin=${ref#*#}
+[ "${pin:0:1}" = 0 ] && other=1 || other=0
+run wrong-pin "$AGENT" fetch "${ref%%#*}#$other${pin:1}" --to "$TMP/d"
+is "a wrong pin is refused" "$RC" 1
+like "by name" "$(cat "$ERR")" "not the cluster that the pin names"
+[ "${ref: -1}" = 0 ] && other=1 || other=0
+run wrong-secret "$AGENT" fetch "${ref%?}$other" --to "$TMP/d"
+is "a wrong secret, too" "$RC" 1
+like "by name" "$(cat "$ERR")" "the secret is wrong"
+check "and nothing is there" test ! -e "$TMP/d"
+
+stop seed
+is "the seed stops cleanly" "$RC" 0
+stop fetch-a
+is "and so does a machine that seeds" "$RC" 0
+
+mkdir -p "$TMP/tree/bin/deep"
+head -c 5000000 /dev/urandom >"$TMP/tree/bin/big"
+seq 100000 >"$TMP/tree/text"
+: >"$TMP/tree/empty"
+ln -s ../text "$TMP/tree/bin/link"
+chmod 755 "$TMP/tree/bin/big"
+spawn seed "$ENGINE" seed "$TMP/tree" --listen 127.0.0.1:0 --ref-file "$TMP/ref2"
+check "a seed of a tree" wait_for 30 test -s "$TMP/ref2"
+run tree "$AGENT" fetch "$(cat "$TMP/ref2")" --to "$TMP/copy" --listen 127.0.0.1:0
+is "is fetched" "$RC" 0
+check "with the same content" diff -r --no-dereference "$TMP/tree" "$TMP/copy"
+is "and modes" "$(stat -c %a "$TMP/copy/bin/big")" 755
+
+stop seed
+stop fetch-b
+check_no_leftovers
