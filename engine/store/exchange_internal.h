@@ -3,6 +3,7 @@
  *   exchange.c         links, dispatch, bans, the tick
  *   exchange_object.c  objects: offered, asked for, fetched
  *   exchange_pack.c    packs: who has what, leaves asked for, verified and written
+ *   exchange_arrive.c  a leaf that arrives: verified and written
  *   exchange_fetch.c   a fetch: index, files of an earlier run, start
  *   exchange_give.c    leaves read and sent to those who want them
  *
@@ -16,6 +17,8 @@
 #include "store/exchange.h"
 #include "swarm/bucket.h"
 #include "swarm/picker.h"
+
+enum { PACK_PENDING_MAX = 256 }; /* leaves of one pack being hashed and written */
 
 struct exchange_pack {
     struct hash hash;
@@ -103,7 +106,10 @@ struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
 void pack_take_up(struct exchange *x,
                   struct exchange_pack *p); /* tells everybody, asks everybody */
 void pack_maybe_done(struct exchange *x,
-                     struct exchange_pack *p);         /* calls back if it is complete */
+                     struct exchange_pack *p); /* calls back if it is complete */
+bool pack_can_ask(const struct exchange_pack *p);
+void pack_ask_all(struct exchange *x, struct exchange_pack *p);
+void pack_tell_haves(struct exchange *x, struct exchange_pack *p); /* p->fresh */
 void pack_finish(struct exchange_pack *p, int status); /* ends its fetch; p may be gone then */
 void pack_drop(struct exchange *x, struct exchange_pack *p); /* frees it once nothing is pending */
 void pack_free(struct exchange *x, struct exchange_pack *p);
