@@ -247,21 +247,15 @@ const char *child_log_path(const struct child *c)
 void child_last_words(const struct child *c, struct buf *out)
 {
     static const char prefix[] = "engine: ";
-    FILE *log = fopen(c->log_path, "re");
-    char text[LAST_WORDS_MAX_BYTES + 1], *line;
-    size_t len;
+    AUTO_BUF text = BUF_INIT;
+    const char *line;
 
-    if (log == NULL)
+    if (file_read_end(&text, c->log_path, LAST_WORDS_MAX_BYTES, NULL) < 0)
         return;
-    if (fseek(log, -LAST_WORDS_MAX_BYTES, SEEK_END) < 0) /* it is shorter */
-        rewind(log);
-    len = fread(text, 1, LAST_WORDS_MAX_BYTES, log);
-    fclose(log);
-    while (len > 0 && text[len - 1] == '\n')
-        len--;
-    text[len] = '\0';
-    line = strrchr(text, '\n');
-    line = line == NULL ? text : line + 1;
+    while (text.len > 0 && text.data[text.len - 1] == '\n')
+        text.data[--text.len] = '\0';
+    line = strrchr(buf_str(&text), '\n');
+    line = line == NULL ? buf_str(&text) : line + 1;
     if (strncmp(line, prefix, strlen(prefix)) == 0)
         line += strlen(prefix);
     buf_str_append(out, line);

@@ -413,6 +413,28 @@ int file_open_read(int *ret_fd, const char *path, struct err *err)
     return 0;
 }
 
+int file_read_end(struct buf *out, const char *path, size_t max, struct err *err)
+{
+    int fd = -1;
+    int rc = file_open_read(&fd, path, err);
+    struct stat st;
+
+    if (rc < 0)
+        return rc;
+    if (fstat(fd, &st) < 0) {
+        rc = err_sys(err, errno, "stat %s", path);
+    } else {
+        size_t len = (uint64_t)st.st_size < max ? (size_t)st.st_size : max;
+        AUTO_FREE char *data = mem_alloc(len + 1);
+
+        rc = fd_read_at(fd, data, len, (uint64_t)st.st_size - len, err);
+        if (rc == 0)
+            buf_append(out, data, len);
+    }
+    close(fd);
+    return rc;
+}
+
 int file_reserve(const char *path, uint64_t bytes, struct err *err)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

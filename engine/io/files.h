@@ -14,6 +14,8 @@
 
 /* Reads the whole file. -ERR_LIMIT if it is longer than max. */
 MUST_CHECK int file_read(struct buf *out, const char *path, size_t max, struct err *err);
+/* Reads its last max bytes, all of it if it is shorter. */
+MUST_CHECK int file_read_end(struct buf *out, const char *path, size_t max, struct err *err);
 
 /* Publishes data at path with that mode. */
 MUST_CHECK int file_publish(const char *path, const void *data, size_t len, mode_t mode,

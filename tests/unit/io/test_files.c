@@ -221,6 +221,20 @@ static void reads_and_writes_at_offsets(void **state)
     assert_int_equal(fd_write_at(fd, got, 4, 0, &err), -ERR_IO);
 }
 
+static void reads_the_end(void **state)
+{
+    AUTO_BUF all = BUF_INIT;
+    AUTO_BUF end = BUF_INIT;
+
+    (void)state;
+    assert_int_equal(file_publish("log", "one\ntwo\n", 8, 0600, NULL), 0);
+    assert_int_equal(file_read_end(&all, "log", 100, NULL), 0);
+    assert_string_equal(all.data, "one\ntwo\n");
+    assert_int_equal(file_read_end(&end, "log", 4, NULL), 0);
+    assert_string_equal(end.data, "two\n");
+    assert_int_equal(file_read_end(&end, "no-log", 4, NULL), -ERR_NOT_FOUND);
+}
+
 static void no_space_has_its_own_code(void **state)
 {
     int fd = open("/dev/full", O_WRONLY);
@@ -272,6 +286,7 @@ int main(void)
         T(removal_does_not_follow_links),
         T(deep_trees_are_removed),
         T(reads_and_writes_at_offsets),
+        T(reads_the_end),
         T(no_space_has_its_own_code),
         T(lock_is_exclusive_until_closed),
         T(real_path),
