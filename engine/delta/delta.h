@@ -41,9 +41,9 @@ enum {
     SEGMENT_COPY = 4,
     DELTA_GROUPS_MAX = 1 << 17,
     DELTA_SOURCES_MAX = 1 << 20,
-    DELTA_COVERS_MAX = 1 << 19,   /* of a group */
-    DELTA_TABLE_MAX = 16 << 20,   /* raw */
-    DELTA_STREAMS_MAX = 16 << 20, /* of a segment, raw, together */
+    DELTA_COVERS_MAX = 1 << 19,  /* of a group */
+    DELTA_TABLE_MAX = 16 << 20,  /* raw */
+    DELTA_STREAMS_MAX = 8 << 20, /* of a segment, raw, together */
     DELTA_GROUP_BYTES_MAX = 1 << 30,
     DELTA_PREDICTED = 1, /* of a group */
     DELTA_WORDS = 1,     /* of a segment */

@@ -7,7 +7,7 @@
 #include "delta/arm64.h"
 #include "delta/x86.h"
 
-enum { RECORD = 24, FRAMES_MAX = 8 << 20, CHUNK = 1 << 20 };
+enum { RECORD = 24, FRAMES_MAX = 1 << 20, CHUNK = 1 << 20 };
 
 struct sites {
     struct elf elf;
