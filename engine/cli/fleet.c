@@ -334,15 +334,16 @@ int fleet_open(struct fleet **ret, const struct fleet_options *o, struct err *er
 
 int fleet_start(struct fleet *f, struct err *err)
 {
-    int rv = f->o.control_only ? 0 : remember(f, err);
+    int rv = children_end_earlier(f->dir, err);
 
-    if (rv == 0)
-        rv = children_end_earlier(f->dir, err);
     if (rv == 0 && pipe2(f->pipe_fds, O_CLOEXEC) < 0)
         rv = err_sys(err, errno, "pipe");
     if (rv == 0)
         rv = prepare(f, err);
-    return rv < 0 ? rv : wait_for_serve(f, err);
+    if (rv == 0)
+        rv = wait_for_serve(f, err);
+    /* Only what works: a mistyped --db must not be the next run's. */
+    return rv < 0 || f->o.control_only ? rv : remember(f, err);
 }
 
 int fleet_regions(const struct fleet *f)
