@@ -95,6 +95,21 @@ static int fail_call(struct policy_host *h, const char *file, const char *questi
     return err_set(err, ERR_POLICY, "%s: %s: %s", file, question, why->text);
 }
 
+/* Asks the child. One that was killed meanwhile (out of memory, say) is started and asked once more:
+ * that is not the policy's fault, and a second time it may well be. */
+static int host_exchange(struct policy_host *h, const struct buf *request, struct buf *answer,
+                         struct err *err)
+{
+    const struct channel_limits limits = { CALL_WALL_MS, POLICY_CALL_MS, HOST_FRAME_BYTES };
+    int rc = channel_exchange(&h->channel, request, answer, &limits, err);
+    if (rc != -(int)ERR_UNREACHABLE)
+        return rc;
+    channel_stop(&h->channel);
+    buf_reset(answer);
+    rc = host_ensure(h, err);
+    return rc < 0 ? rc : channel_exchange(&h->channel, request, answer, &limits, err);
+}
+
 /* One question; *ret is what the child made of it, unchecked. Gives *ret. */
 static int host_ask(struct policy_host *h, const struct bundle *b, const char *question,
                     const json_t *input, json_t **ret, struct err *err)
@@ -111,10 +126,9 @@ static int host_ask(struct policy_host *h, const struct bundle *b, const char *q
     int rc = host_ensure(h, err);
     if (rc < 0)
         return rc;
-    struct channel_limits limits = { CALL_WALL_MS, POLICY_CALL_MS, HOST_FRAME_BYTES };
     struct err why = ERR_INIT;
     json_t *said = NULL;
-    rc = channel_exchange(&h->channel, &request, &answer, &limits, &why);
+    rc = host_exchange(h, &request, &answer, &why);
     if (rc == 0)
         rc = json_parse(&said, buf_str(&answer), answer.len, &why);
     if (rc < 0)
