@@ -226,6 +226,10 @@ static int sign(struct conductor *c, struct db *d, struct turn *t, struct signin
     int r;
 
     s->state = verify_ask(c->verifier, deploy->id, deploy->artifacts, wall_ms(), &s->why);
+    if (s->state == VERIFY_BAD) {
+        (void)err_wrap(&s->why, "the artifact cannot be used; trigger it again to build it anew");
+        return queue_forget(d, t->record->job, err);
+    }
     if (s->state != VERIFY_GOOD)
         return 0;
     r = find_good(d, deploy->service, s, err);

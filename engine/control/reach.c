@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "control/history.h"
+#include "queue/queue.h"
 #include "wire/doc.h"
 
 struct reach {
@@ -401,8 +402,7 @@ static int forget_jobs(struct db *d, const json_t *gone, struct err *err)
         AUTO_JSON *result = NULL;
 
         if (json_parse(&result, text, strlen(text), NULL) == 0 && names_one(result, gone))
-            r = DB_EXEC(d, err, "UPDATE job SET dedupe = NULL WHERE id = $1",
-                        db_int(db_get_int(rows, i, 0)));
+            r = queue_forget(d, db_get_int(rows, i, 0), err);
     }
     db_rows_free(rows);
     return r;

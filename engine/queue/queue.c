@@ -262,6 +262,13 @@ static int reap(struct db *d, struct db_rows *rows, int64_t *requeued, int64_t *
     return 0;
 }
 
+int queue_forget(struct db *d, int64_t id, struct err *err)
+{
+    int r = DB_EXEC(d, err, "UPDATE job SET dedupe = NULL WHERE id = $1", db_int(id));
+
+    return r < 0 ? err_wrap(err, "forget job %lld", (long long)id) : 0;
+}
+
 int queue_reap(struct db *d, int64_t lost_ms, int64_t *ret_requeued, int64_t *ret_failed,
                struct err *err)
 {

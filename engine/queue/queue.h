@@ -80,6 +80,9 @@ MUST_CHECK int queue_release(struct db *d, int64_t id, int64_t attempt, struct e
  * -ERR_NOT_FOUND. */
 MUST_CHECK int queue_cancel(struct db *d, int64_t id, const char *reason, struct err *err);
 
+/* What the job has made is gone: the next queue_enqueue() with its dedupe key makes a new job. */
+MUST_CHECK int queue_forget(struct db *d, int64_t id, struct err *err);
+
 /* The monitor's act: takes back or ends the jobs of silent workers and those past their deadline.
  * *ret_failed counts the cancelled ones too. lost_ms: QUEUE_LOST_MS. */
 MUST_CHECK int queue_reap(struct db *d, int64_t lost_ms, int64_t *ret_requeued, int64_t *ret_failed,
