@@ -122,6 +122,63 @@ static void test_an_output_over_the_limit(void **state)
     store_close(s);
 }
 
+/* Case, spaces, dashes, quotes, and two spellings of one letter: names are bytes, nothing is folded,
+ * and the order is that of the bytes. */
+static void test_odd_names(void **state)
+{
+    static const char *const order[] = {
+        " ",        "\"q\"",           "$(x)", "-rf", "...", "A", "\\n", "a", "a b/-/it's; #",
+        "\303\251", "\360\237\214\261"
+    };
+    const char *dir = tmpdir_fresh();
+    struct store *s = open_store();
+    struct err err = ERR_INIT;
+    struct manifest *m = NULL;
+    struct published p;
+    size_t at = 0;
+
+    (void)state;
+    for (size_t i = COUNT_OF(order); i-- > 0;)
+        tmpdir_write(tmpdir_path("%s/%s", strrchr(dir, '/') + 1, order[i]), order[i],
+                     strlen(order[i]));
+    tmpdir_write(tmpdir_path("%s/e\314\201", strrchr(dir, '/') + 1), "another e", 9);
+    assert_ok(artifact_publish(s, dir, NULL, &p, &err), &err);
+    assert_int_equal(p.files, COUNT_OF(order) + 1);
+    assert_ok(store_get_manifest(s, &p.artifact, &m, &err), &err);
+    for (size_t i = 0; i < m->nentries; i++)
+        at += at < COUNT_OF(order) && strcmp(m->entries[i].path, order[at]) == 0;
+    assert_int_equal(at, COUNT_OF(order));
+    manifest_free(m);
+    unpack(s, &p, tmpdir_path("odd"));
+    assert_true(trees_equal(dir, tmpdir_path("odd")));
+    store_close(s);
+}
+
+/* Holes are read as zeros; they cost next to nothing in a pack. */
+static void test_a_sparse_file(void **state)
+{
+    const char *dir = tmpdir_fresh();
+    const char *path = tmpdir_path("%s/disk", strrchr(dir, '/') + 1);
+    off_t size = 5 * (off_t)SEGMENT_BYTES + 17;
+    struct store *s = open_store();
+    struct err err = ERR_INIT;
+    struct published p;
+    int fd;
+
+    (void)state;
+    tmpdir_write(path, "", 0);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(ftruncate(fd, size), 0);
+    assert_int_equal(pwrite(fd, "here", 4, 3 * (off_t)SEGMENT_BYTES - 2), 4);
+    close(fd);
+    assert_ok(artifact_publish(s, dir, NULL, &p, &err), &err);
+    assert_int_equal(p.stream_bytes, size);
+    assert_true(p.pack_bytes < 8192);
+    unpack(s, &p, tmpdir_path("sparse"));
+    assert_true(trees_equal(dir, tmpdir_path("sparse")));
+    store_close(s);
+}
+
 static int stop(void *ctx, uint64_t done, uint64_t total)
 {
     uint64_t *calls = ctx;
@@ -259,6 +316,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_trees_come_back),
         cmocka_unit_test(test_a_single_file),
+        cmocka_unit_test(test_odd_names),
+        cmocka_unit_test(test_a_sparse_file),
         cmocka_unit_test(test_an_output_over_the_limit),
         cmocka_unit_test(test_cancelling_leaves_nothing),
         cmocka_unit_test(test_flipped_bits_are_detected),
