@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "cli/answer.h"
 #include "cli/progress.h"
 
 enum { ROW_MAX = 400, WAVES_SHOWN = 6, BAR_CELLS = 20 };
@@ -14,23 +15,6 @@ struct painter {
     bool color;
     int columns, rows_left;
 };
-
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text == NULL ? "" : text;
-}
-
-static int64_t int_of(const json_t *o, const char *key)
-{
-    return json_integer_value(json_object_get(o, key));
-}
-
-static double number_of(const json_t *o, const char *key)
-{
-    return json_number_value(json_object_get(o, key));
-}
 
 /* One row: cut at the right edge, painted as a whole. paint: "32" green, "31" red, "2" faint, or "". */
 static void row(struct painter *p, const char *paint, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -78,7 +62,7 @@ static void draw_head(struct painter *p, const json_t *view, int64_t elapsed_ms)
     const json_t *machines = json_object_get(view, "machines");
 
     row(p, "1", "%s %.7s -> %lld machines, %zu regions   %s   %llds", text_of(view, "service"),
-        text_of(view, "commit"), (long long)int_of(machines, "total"),
+        text_of(view, "commit"), int_of(machines, "total"),
         json_array_size(json_object_get(view, "regions")), text_of(view, "id"),
         (long long)(elapsed_ms / 1000));
 }
@@ -156,13 +140,11 @@ static void draw_wave(struct painter *p, const json_t *w)
     char more[64] = "";
 
     if (int_of(w, "bad") > 0)
-        snprintf(more, sizeof(more), "  %lld bad", (long long)int_of(w, "bad"));
+        snprintf(more, sizeof(more), "  %lld bad", int_of(w, "bad"));
     else if (strcmp(state, "baking") == 0)
-        snprintf(more, sizeof(more), "  %lld/%llds", (long long)int_of(w, "baked"),
-                 (long long)int_of(w, "bake"));
-    row(p, m.paint, "    %s %lld %-14.14s %6lld/%-6lld %s%s", m.text, (long long)int_of(w, "index"),
-        text_of(w, "name"), (long long)int_of(w, "healthy"), (long long)int_of(w, "total"), state,
-        more);
+        snprintf(more, sizeof(more), "  %lld/%llds", int_of(w, "baked"), int_of(w, "bake"));
+    row(p, m.paint, "    %s %lld %-14.14s %6lld/%-6lld %s%s", m.text, int_of(w, "index"),
+        text_of(w, "name"), int_of(w, "healthy"), int_of(w, "total"), state, more);
 }
 
 /* The waves around the open one; the others are counted. */
@@ -191,8 +173,8 @@ static void draw_regions(struct painter *p, const json_t *view)
 
     json_array_foreach(json_object_get(view, "regions"), i, r)
     {
-        buf_printf(&line, "  %s %lld/%lld%s", text_of(r, "name"), (long long)int_of(r, "healthy"),
-                   (long long)int_of(r, "machines"),
+        buf_printf(&line, "  %s %lld/%lld%s", text_of(r, "name"), int_of(r, "healthy"),
+                   int_of(r, "machines"),
                    json_is_false(json_object_get(r, "connected")) ? " (away)" : "");
     }
     if (line.len > 0)

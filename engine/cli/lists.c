@@ -3,23 +3,12 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "cli/answer.h"
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "io/loop.h"
 
 enum { CALL_MS = 10000 };
-
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text == NULL ? "" : text;
-}
-
-static long long int_of(const json_t *o, const char *key)
-{
-    return (long long)json_integer_value(json_object_get(o, key));
-}
 
 static void print_job(const json_t *j)
 {

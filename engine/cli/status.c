@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "cli/answer.h"
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/frame.h"
@@ -12,13 +13,6 @@
 #include "io/loop.h"
 
 enum { STATUS_COLUMNS = 100, STATUS_ROWS = 200, CALL_MS = 10000 };
-
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text == NULL ? "" : text;
-}
 
 static int show_one(const struct globals *g, struct client *c, const char *id, struct err *err)
 {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "cli/answer.h"
 #include "cli/frame.h"
 #include "cli/progress.h"
 
@@ -44,18 +45,6 @@ json_t *summary_json(const json_t *view)
     json_object_set_new(o, "artifacts", pick_each(json_object_get(view, "artifacts"), artifacts));
     json_object_set(o, "exit", json_object_get(view, "exit"));
     return o;
-}
-
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text == NULL ? "" : text;
-}
-
-static long long int_of(const json_t *o, const char *key)
-{
-    return (long long)json_integer_value(json_object_get(o, key));
 }
 
 static double seconds_of(const json_t *view, const char *key)
