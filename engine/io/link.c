@@ -123,6 +123,7 @@ int link_send(struct link *l, enum msg_type type, const void *msg, struct err *e
         rc = queue(l, type, msg, LINK_OUT_MAX, err);
     if (rc == -ERR_AGAIN)
         l->out_refused = true;
+    l->above = l->above || (l->low_water > 0 && link_pending(l) > l->low_water);
     link_update_watch(l);
     return rc;
 }
@@ -324,9 +325,15 @@ void link_frame(struct link *l, enum msg_type type, const struct bytes *payload)
 
 void link_drain_tell(struct link *l)
 {
-    if (!l->out_refused || l->state != LINK_OPEN || link_pending(l) > LINK_OUT_MAX / 2)
+    bool low = l->above && link_pending(l) <= l->low_water;
+    bool again = l->out_refused && link_pending(l) <= LINK_OUT_MAX / 2;
+
+    if (l->state != LINK_OPEN || !(low || again))
         return;
-    l->out_refused = false;
+    if (low)
+        l->above = false;
+    if (again)
+        l->out_refused = false;
     if (l->handler->drained != NULL)
         l->handler->drained(l->ctx, l);
 }
@@ -371,6 +378,11 @@ static void on_timer(struct timer *t)
         err_set(&l->why, ERR_TIMEOUT, "not open after %lld ms: %s", (long long)l->self->open_ms,
                 waits[l->state]);
     link_end(l);
+}
+
+void link_set_low_water(struct link *l, size_t bytes)
+{
+    l->low_water = bytes;
 }
 
 void link_set_user(struct link *l, void *user)

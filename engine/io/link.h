@@ -78,6 +78,9 @@ MUST_CHECK int link_connect(struct link **ret, struct loop *loop, struct link_id
  * -ERR_CANCELLED: the link is closing, closed() will tell. Other errors are our own bugs. */
 MUST_CHECK int link_send(struct link *l, enum msg_type type, const void *msg, struct err *err);
 
+/* drained() is also called when what waits falls to that many bytes, having been more; 0: not. */
+void link_set_low_water(struct link *l, size_t bytes);
+
 /* BYE, flush, close. No message() comes after this, and closed() gets this code and reason. Closing
  * twice is harmless; not after closed(). */
 void link_close(struct link *l, enum err_code code, const char *reason);

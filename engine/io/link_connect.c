@@ -71,15 +71,22 @@ static int resolve(struct link *l, struct err *err)
     return rc == 0 ? 0 : err_sys(err, rc, "resolve %s", l->resolve_host);
 }
 
+void link_tune(int fd)
+{
+    int on = 1, unsent = LINK_UNSENT;
+
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+}
+
 /* A socket on its way to the address, or -1 and errno. */
 static int start_connect(const struct addrinfo *a)
 {
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int on = 1;
 
     if (fd < 0)
         return -1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    link_tune(fd);
     if (connect(fd, a->ai_addr, a->ai_addrlen) < 0 && errno != EINPROGRESS) {
         int saved = errno;
 

@@ -71,7 +71,6 @@ static void adopt(struct link_listener *s, int fd, const struct sockaddr_storage
 {
     struct link *l;
     char host[sizeof(l->host)] = "?";
-    int on = 1;
 
     (void)getnameinfo((const struct sockaddr *)from, from_len, host, sizeof(host), NULL, 0,
                       NI_NUMERICHOST);
@@ -80,7 +79,7 @@ static void adopt(struct link_listener *s, int fd, const struct sockaddr_storage
         refuse(s, host, "as many links as this process takes");
         return;
     }
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    link_tune(fd);
     l = link_new(s->loop, s->self, s->handler, s->ctx);
     l->accepted = true;
     l->roles = s->roles;

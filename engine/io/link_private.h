@@ -25,8 +25,11 @@
 #include "io/tls.h"
 
 enum {
-    LINK_CLOSE_MS = 2000,       /* to flush and to see the peer's EOF */
-    LINK_TURN_BYTES = 1 << 20,  /* read or written in one callback, then others have their turn */
+    LINK_CLOSE_MS = 2000,      /* to flush and to see the peer's EOF */
+    LINK_TURN_BYTES = 1 << 20, /* read or written in one callback, then others have their turn */
+    LINK_UNSENT =
+        128
+        << 10, /* bytes that the kernel may hold and has not sent: what is to go next is decided late */
     LINK_READ_BYTES = 16384,    /* one TLS record */
     LINK_CONTROL_SLACK = 65536, /* BYE and PONG may exceed LINK_OUT_MAX by this */
 };
@@ -84,7 +87,9 @@ struct link {
 
     struct buf in;
     struct buf out;
-    size_t out_at;    /* bytes of out that are written */
+    size_t out_at; /* bytes of out that are written */
+    size_t low_water;
+    bool above;       /* more than low_water waited */
     bool out_refused; /* a link_send() was answered -ERR_AGAIN: drained() is owed */
     uint64_t sent, received;
     uint64_t tick_sent, tick_received; /* as they were at the last tick */
@@ -96,6 +101,7 @@ struct link {
 struct link *link_new(struct loop *loop, struct link_identity *self,
                       const struct link_handler *handler, void *ctx);
 void link_discard(struct link *l); /* one that was never started: no callback */
+void link_tune(int fd);            /* options of a socket on either side */
 void link_start_tls(struct link *l, int fd, bool accept); /* takes fd */
 void link_end(struct link *l);                            /* with l->why */
 void link_update_watch(struct link *l);

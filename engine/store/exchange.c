@@ -40,6 +40,7 @@ int exchange_new(struct exchange **ret, const struct exchange_options *o, struct
     x->dir = mem_strdup(o->dir);
     list_init(&x->links);
     list_init(&x->wanting);
+    list_init(&x->serving);
     list_init(&x->object_gets);
     timer_start(o->loop, &x->tick, EXCHANGE_TICK_MS, EXCHANGE_TICK_MS, tick);
     *ret = x;
@@ -121,6 +122,8 @@ void exchange_attach(struct exchange *x, struct link *link)
     l->is_seed = link_peer_role(link) == ROLE_REGION;
     list_push(&x->links, &l->node);
     list_init(&l->wanting);
+    list_init(&l->serving);
+    link_set_low_water(link, EXCHANGE_OUT_LOW);
     map_put(&x->by_link, link_key(link, key), l);
     pack_link_opened(l);
     object_link_opened(x);
@@ -144,6 +147,7 @@ void exchange_detach(struct exchange *x, struct link *link)
         return;
     map_remove(&x->by_link, link_key(link, key));
     list_remove(&l->wanting);
+    list_remove(&l->serving);
     pack_link_closed(l);
     object_link_closed(l);
     list_remove(&l->node);

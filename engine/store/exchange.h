@@ -26,10 +26,13 @@
 enum {
     EXCHANGE_BAD_MAX = 2,
     EXCHANGE_LINK_PIECES = 3,  /* pieces asked of one link at a time */
-    EXCHANGE_UPLOADS_MAX = 4,  /* leaves being read from disk at a time */
+    EXCHANGE_READS_MAX = 4,    /* leaves being read from disk at a time */
     EXCHANGE_QUEUE_MAX = 1024, /* leaves one link may have asked for */
     EXCHANGE_OUT_MAX =
-        1 << 20, /* bytes that may wait on a link before more leaves are read for it */
+        256 << 10, /* bytes that may wait on a link before more leaves are read for it */
+    EXCHANGE_OUT_LOW = 128 << 10, /* then the next one is chosen */
+    EXCHANGE_UPLOADS = 4,     /* links that are given leaves at a time, stuck ones not counted */
+    EXCHANGE_STUCK_MS = 1000, /* without an end of what waits */
     EXCHANGE_LINK_PACKS_MAX = 256,      /* packs of which we remember what one link has */
     EXCHANGE_LINK_REMOTE_MAX = 1 << 20, /* bytes of that for packs that we do not have */
     EXCHANGE_TICK_MS = 250,

@@ -70,10 +70,35 @@ static size_t completeness(struct exchange_link *l)
     return picker_peer_has(p->picker, lp->peer)->set;
 }
 
+/* Is it being given leaves? One that takes them too slowly does not hold up the others. */
+static bool is_served(const struct exchange_link *l, int64_t now_ms)
+{
+    return (l->reading > 0 || link_out_bytes(l->link) > EXCHANGE_OUT_LOW) &&
+           now_ms - l->served_ms < EXCHANGE_STUCK_MS;
+}
+
+/* Few at a time: what a machine has whole it can pass on, two halves it cannot. */
+static bool all_slots_taken(struct exchange *x)
+{
+    int64_t now_ms = loop_now_ms(x->o.loop);
+    int served = 0;
+
+    LIST_EACH (&x->serving, n) {
+        if (is_served(CONTAINER_OF(n, struct exchange_link, serving), now_ms))
+            served++;
+        else
+            list_remove(n);
+    }
+    return served >= EXCHANGE_UPLOADS;
+}
+
 static struct exchange_link *next_to_serve(struct exchange *x)
 {
     struct exchange_link *best = NULL;
     size_t best_has = 0;
+
+    if (all_slots_taken(x))
+        return NULL;
 
     LIST_EACH (&x->wanting, n) {
         struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, wanting);
@@ -165,6 +190,9 @@ static void start_one(struct exchange *x, struct exchange_link *l)
     g->len = pack_leaf_bytes(p->index, leaf);
     g->bytes = mem_realloc(NULL, g->len);
     bucket_take(&x->up, g->len, loop_now_ms(x->o.loop));
+    l->served_ms = loop_now_ms(x->o.loop);
+    list_remove(&l->serving);
+    list_push(&x->serving, &l->serving);
     x->reading++;
     l->reading++;
     p->pending++;
@@ -191,7 +219,7 @@ static bool may_send(struct exchange *x)
 
 void give_more(struct exchange *x)
 {
-    while (x->reading < EXCHANGE_UPLOADS_MAX && may_send(x)) {
+    while (x->reading < EXCHANGE_READS_MAX && may_send(x)) {
         struct exchange_link *l = next_to_serve(x);
 
         if (l == NULL)

@@ -66,12 +66,14 @@ struct exchange_link {
     size_t reading; /* leaves of its wants in the pool */
     struct list node;
     struct list wanting; /* in x->wanting while it has wants */
+    struct list serving; /* in x->serving since it was given a leaf */
+    int64_t served_ms;   /* when that was */
 };
 
 struct exchange {
     struct exchange_options o;
     char *dir;
-    struct list links, wanting;
+    struct list links, wanting, serving;
     struct map by_link; /* %p of its struct link -> struct exchange_link */
     struct map packs;   /* hex -> struct exchange_pack */
     struct map objects; /* hex -> struct buf */
