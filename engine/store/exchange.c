@@ -101,7 +101,7 @@ struct link_pack *link_pack_get(struct exchange_link *l, const struct hash *hash
     if (l->npacks == EXCHANGE_LINK_PACKS_MAX)
         return NULL;
     VEC_GROW(l->packs, l->npacks, l->packs_cap);
-    l->packs[l->npacks] = (struct link_pack){ .hash = *hash, .peer = -1 };
+    l->packs[l->npacks] = (struct link_pack){ .hash = *hash, .peer = -1, .shown = -1 };
     return &l->packs[l->npacks++];
 }
 

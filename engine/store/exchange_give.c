@@ -129,6 +129,13 @@ static void give_run(struct work *w)
         log_error("read leaf %u of pack %.12s: %s", g->leaf, g->p->hex, err.text);
 }
 
+static void given(struct giving *g)
+{
+    g->x->counts.sent_bytes += g->len;
+    if (!g->p->forgotten)
+        show_given(g->p, g->l, g->leaf);
+}
+
 static void give_send(struct giving *g)
 {
     struct msg_leaf m = { g->p->hash, g->leaf, { g->bytes, g->len } };
@@ -139,7 +146,7 @@ static void give_send(struct giving *g)
         return;
     }
     if (link_send(g->l->link, MSG_LEAF, &m, &err) == 0)
-        g->x->counts.sent_bytes += g->len;
+        given(g);
     else
         refuse(g->l, &(struct msg_want){ g->p->hash, g->leaf, 1 }, ERR_AGAIN);
 }
@@ -223,7 +230,10 @@ void give_more(struct exchange *x)
         struct exchange_link *l = next_to_serve(x);
 
         if (l == NULL)
-            return;
+            break;
         start_one(x, l);
     }
+    if (list_empty(&x->wanting) && x->reading == 0 && !all_slots_taken(x) &&
+        list_empty(&x->serving))
+        show_idle(x);
 }

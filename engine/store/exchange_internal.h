@@ -5,6 +5,7 @@
  *   exchange_pack.c    packs: who has what, leaves asked for, verified and written
  *   exchange_arrive.c  a leaf that arrives: verified and written
  *   exchange_fetch.c   a fetch: index, files of an earlier run, start
+ *   exchange_show.c    a region node: which piece is shown to whom
  *   exchange_give.c    leaves read and sent to those who want them
  *
  * A link learns what we have of a pack by BITMAP: sent to every link when a pack is taken up, and once in
@@ -17,6 +18,7 @@
 #include "store/exchange.h"
 #include "swarm/bucket.h"
 #include "swarm/picker.h"
+#include "swarm/seeding.h"
 
 enum { PACK_PENDING_MAX = 256 }; /* leaves of one pack being hashed and written */
 
@@ -35,7 +37,14 @@ struct exchange_pack {
     bool checking;        /* leaves on disk are being hashed after a restart */
     bool untold;          /* a BITMAP did not fit into a link's buffer: the tick sends it */
     struct bitmap seeded; /* leaves that came from region nodes */
-    struct buf fresh;     /* leaf numbers (uint32_t) to be told by HAVE at the next tick */
+    struct buf
+        fresh_far; /* and those to be told to seeds, at the tick only: there are many of us */
+    /* A region node shows pieces one by one (swarm/seeding.h); NULL: all that is here. */
+    struct seeding *seeding;
+    struct loop *loop;
+    int64_t idle_ms; /* when the uplink was last found idle */
+    struct exchange_link *shown_to[SEEDING_PEERS_MAX];
+    struct buf fresh; /* leaf numbers (uint32_t) to be told by HAVE at the next tick */
 };
 
 /* What one link has of one pack. */
@@ -46,6 +55,7 @@ struct link_pack {
     bool told;         /* ours was sent */
     bool leaving;      /* the empty one is to be sent: its buffer was full */
     int peer;          /* in the pack's picker, -1: none */
+    int shown;         /* in its seeding, -1: is told all */
 };
 
 struct want {
@@ -118,6 +128,14 @@ void pack_free(struct exchange *x, struct exchange_pack *p);
 
 void pack_ask_again(struct timer *t); /* down_again */
 void give_again(struct timer *t);     /* up_again */
+
+/* exchange_show.c */
+void show_peer_begin(struct exchange_pack *p, struct exchange_link *l, struct link_pack *lp,
+                     const struct msg_bitmap *m);
+void show_peer_end(struct exchange_pack *p, struct link_pack *lp);
+void show_given(struct exchange_pack *p, struct exchange_link *l, uint32_t leaf);
+void show_more(struct exchange_pack *p);
+void show_idle(struct exchange *x); /* nobody wants anything now */
 
 void give_on_want(struct exchange_link *l, const struct msg_want *m);
 void give_more(struct exchange *x);

@@ -24,6 +24,7 @@ struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
     p->hash = *hash;
     hash_hex(hash, p->hex);
     p->index = index;
+    p->loop = x->o.loop;
     p->fd = p->bitmap_fd = -1;
     bitmap_init(&p->seeded, index->nleaves);
     p->picker = picker_new(index->nleaves, x->o.seed ^ hash->b[0]);
@@ -41,6 +42,8 @@ void pack_free(struct exchange *x, struct exchange_pack *p)
     picker_free(p->picker);
     pack_index_free(p->index);
     buf_release(&p->fresh);
+    buf_release(&p->fresh_far);
+    seeding_free(p->seeding);
     bitmap_release(&p->seeded);
     free(p->path);
     free(p);
@@ -51,10 +54,13 @@ static void tell_bitmap(struct exchange_pack *p, struct exchange_link *l)
     const struct bitmap *have = picker_have(p->picker);
     struct msg_bitmap m = { p->hash, { have->bytes, bitmap_size(have) } };
     struct link_pack *lp = link_pack_get(l, &p->hash);
+    AUTO_FREE unsigned char *none = NULL;
     struct err err = ERR_INIT;
 
     if (lp == NULL)
         return;
+    if (lp->shown >= 0) /* the rest by HAVE, piece by piece */
+        m.bitmap.data = none = mem_alloc(m.bitmap.len + 1);
     lp->told = link_send(l->link, MSG_BITMAP, &m, &err) == 0;
     if (lp->told)
         lp->leaving = false;
@@ -151,6 +157,8 @@ static void pack_on_leave(struct exchange_link *l, struct exchange_pack *p, cons
         return;
     if (p != NULL && lp->peer >= 0)
         picker_peer_remove(p->picker, lp->peer);
+    if (p != NULL)
+        show_peer_end(p, lp);
     link_pack_drop(l, lp);
     if (p != NULL && pack_can_ask(p))
         pack_ask_all(l->x, p);
@@ -189,8 +197,11 @@ void pack_on_bitmap(struct exchange_link *l, const struct msg_bitmap *m)
         return;
     }
     know_peer(p, l, lp, m->bitmap.data, m->bitmap.len);
+    if (p->seeding != NULL)
+        show_peer_begin(p, l, lp, m);
     if (first || !lp->told)
         tell_bitmap(p, l);
+    show_more(p);
     ask_link(p, l, loop_now_ms(l->x->o.loop));
 }
 
@@ -203,11 +214,14 @@ void pack_on_have(struct exchange_link *l, const struct msg_have *m)
     if (p == NULL || lp == NULL || lp->peer < 0)
         return;
     for (size_t i = 0; i < m->leaves.count; i++) {
+        if (lp->shown >= 0)
+            seeding_has(p->seeding, lp->shown, leaves[i].index);
         if (picker_peer_have(p->picker, lp->peer, leaves[i].index))
             continue;
         link_was_bad(l, "a leaf number that its pack does not have");
         return;
     }
+    show_more(p);
     ask_link(p, l, loop_now_ms(l->x->o.loop));
 }
 
@@ -246,7 +260,29 @@ void pack_tell_haves(struct exchange *x, struct exchange_pack *p)
             p->untold = true;
         }
     }
+    if (p->fresh_far.len + p->fresh.len <= HAVES_MAX * sizeof(struct msg_index))
+        buf_append(&p->fresh_far, p->fresh.data, p->fresh.len);
     buf_reset(&p->fresh);
+}
+
+/* Seeds hear of it, too, to know what is rare. What does not fit they do not miss: it may only cost a
+ * piece that is shown in vain. */
+static void tell_far(struct exchange *x, struct exchange_pack *p)
+{
+    struct msg_have m = { p->hash,
+                          { p->fresh_far.data, p->fresh_far.len / sizeof(struct msg_index) } };
+    struct err err = ERR_INIT;
+
+    if (m.leaves.count == 0)
+        return;
+    LIST_EACH (&x->links, n) {
+        struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
+
+        if (l->is_seed && link_pack_find(l, &p->hash) != NULL &&
+            link_send(l->link, MSG_HAVE, &m, &err) < 0)
+            log_debug("what is here, to %s: %s", link_peer_id(l->link), err.text);
+    }
+    buf_reset(&p->fresh_far);
 }
 
 void pack_finish(struct exchange_pack *p, int status)
@@ -288,6 +324,8 @@ void pack_tick(struct exchange_pack *p, struct exchange *x)
     pack_tell_haves(x, p);
     if (p->untold)
         tell_untold(p, x);
+    tell_far(x, p);
+    show_more(p);
     picker_expire(p->picker, loop_now_ms(x->o.loop));
     if (pack_can_ask(p))
         pack_ask_all(x, p);
@@ -318,6 +356,8 @@ void pack_link_closed(struct exchange_link *l)
         if (p != NULL && l->packs[i].peer >= 0)
             picker_peer_remove(p->picker, l->packs[i].peer);
         l->packs[i].peer = -1;
+        if (p != NULL)
+            show_peer_end(p, &l->packs[i]);
         if (p != NULL && pack_can_ask(p))
             pack_ask_all(l->x, p);
     }
@@ -367,6 +407,8 @@ int exchange_seed(struct exchange *x, const void *index, size_t len, const char 
     p->fd = fd;
     p->path = mem_strdup(path);
     p->seeded_only = true;
+    if (x->o.join == NULL)
+        p->seeding = seeding_new(parsed->nleaves, picker_piece_leaves(parsed->nleaves), x->o.seed);
     for (size_t i = 0; i < parsed->nleaves; i++)
         (void)picker_got(p->picker, -1, i, 0);
     pack_take_up(x, p);

@@ -23,7 +23,7 @@ struct seeding {
     struct peer peers[SEEDING_PEERS_MAX];
     unsigned short *copies; /* by piece: peers that have it or were shown it */
     struct out out[SEEDING_OUT_MAX];
-    size_t nout, limit;
+    size_t nout, limit, npeers;
     uint64_t random;
 };
 
@@ -68,6 +68,7 @@ int seeding_peer_add(struct seeding *s)
         if (p->used)
             continue;
         *p = (struct peer){ .used = true };
+        s->npeers++;
         bitmap_init(&p->has, s->npieces);
         return i;
     }
@@ -106,6 +107,7 @@ void seeding_peer_remove(struct seeding *s, int peer)
             s->copies[i]--;
     bitmap_release(&p->has);
     p->used = false;
+    s->npeers--;
 }
 
 static void piece_is_there(struct seeding *s, int peer, size_t piece)
@@ -152,12 +154,14 @@ static int least_complete(struct seeding *s)
 {
     int best = -1;
     size_t best_has = s->npieces, ties = 0;
+    size_t share = s->npeers == 0 ? 0 : s->limit / s->npeers;
+    size_t most = share > SEEDING_OUT ? share : SEEDING_OUT;
 
     for (int i = 0; i < SEEDING_PEERS_MAX; i++) {
         const struct peer *p = &s->peers[i];
         size_t has = p->has.set + p->out;
 
-        if (!p->used || p->out >= SEEDING_OUT || has >= s->npieces || has > best_has)
+        if (!p->used || p->out >= most || has >= s->npieces || has > best_has)
             continue;
         ties = has < best_has ? 1 : ties + 1;
         if (has == best_has && next_random(s) % ties != 0)

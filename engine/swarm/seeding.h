@@ -21,7 +21,8 @@
 
 enum {
     SEEDING_PEERS_MAX = 128,
-    SEEDING_OUT = 3,       /* pieces that one peer was shown and has not been given */
+    SEEDING_OUT =
+        3, /* pieces that one peer was shown and has not been given; more if few peers share */
     SEEDING_OUT_ALL = 8,   /* and all together, at first; doubled when that is too few */
     SEEDING_OUT_MAX = 256, /* but not further than to this */
     SEEDING_TAKE_MS = 3000,
