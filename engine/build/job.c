@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "build/delta_job.h"
 #include "io/files.h"
 #include "io/proc.h"
 
@@ -149,7 +150,9 @@ void job_build(const struct job_site *site, struct db *d, const struct job *job,
     if (r == 0)
         r = courier_start(&courier, site->db_url, job->id, job->attempt, site->beat_ms, lease,
                           &o.err);
-    if (r == 0)
+    if (r == 0 && delta_job_is(job->spec))
+        r = delta_job_run(site->store, job->spec, lease, courier, &o.result, &o.err);
+    else if (r == 0)
         r = build(site, job, lease, courier, &o.result, &o.err);
     if (lease != NULL)
         judge(&o, r, lease);

@@ -35,15 +35,16 @@ static int first_int(int r, struct db_rows *rows, int64_t *ret)
 
 static const char enqueue_sql[] =
     "INSERT INTO job (name, sha, created_at, status, attempt, max_attempts, not_before, max_ms, "
-    "dedupe, spec) VALUES ($1, $2, now_ms(), 'queued', 0, $3, now_ms(), $4, $5, $6) "
+    "dedupe, spec, priority) VALUES ($1, $2, now_ms(), 'queued', 0, $3, now_ms(), $4, $5, $6, $7) "
     "ON CONFLICT (dedupe) WHERE status IN ('queued', 'running', 'succeeded') DO NOTHING "
     "RETURNING id";
 
 static const char duplicate_sql[] = "SELECT id FROM job WHERE dedupe = $1 "
                                     "AND status IN ('queued', 'running', 'succeeded')";
 
-int queue_enqueue(struct db *d, const char *name, const char *sha, const char *spec,
-                  const char *dedupe, int64_t deadline_ms, int64_t *ret_id, struct err *err)
+static int enqueue(struct db *d, const char *name, const char *sha, const char *spec,
+                   const char *dedupe, int64_t deadline_ms, int64_t priority, int64_t *ret_id,
+                   struct err *err)
 {
     int r = check_spec(name, spec, deadline_ms, err);
 
@@ -54,7 +55,7 @@ int queue_enqueue(struct db *d, const char *name, const char *sha, const char *s
         struct db_rows *rows = NULL;
 
         r = DB_ROWS(d, &rows, err, enqueue_sql, db_text(name), db_text(sha), db_int(QUEUE_ATTEMPTS),
-                    db_int(deadline_ms), db_text(dedupe), db_text(spec));
+                    db_int(deadline_ms), db_text(dedupe), db_text(spec), db_int(priority));
         r = first_int(r, rows, ret_id);
         if (r == 0 && *ret_id != 0) {
             db_notify(d, QUEUE_CHANNEL);
@@ -68,12 +69,24 @@ int queue_enqueue(struct db *d, const char *name, const char *sha, const char *s
     return r < 0 ? err_wrap(err, "enqueue %s", name) : 0;
 }
 
+int queue_enqueue(struct db *d, const char *name, const char *sha, const char *spec,
+                  const char *dedupe, int64_t deadline_ms, int64_t *ret_id, struct err *err)
+{
+    return enqueue(d, name, sha, spec, dedupe, deadline_ms, 0, ret_id, err);
+}
+
+int queue_enqueue_late(struct db *d, const char *name, const char *sha, const char *spec,
+                       const char *dedupe, int64_t deadline_ms, int64_t *ret_id, struct err *err)
+{
+    return enqueue(d, name, sha, spec, dedupe, deadline_ms, 1, ret_id, err);
+}
+
 static const char claim_sql[] =
     "UPDATE job SET status = 'running', attempt = attempt + 1, worker = $1, claim_token = $2, "
     "last_h = now_ms(), started_at = now_ms(), deadline = COALESCE(deadline, now_ms() + max_ms), "
     "result = NULL, failure = NULL, reason = NULL "
     "WHERE status = 'queued' AND id = (SELECT id FROM job WHERE status = 'queued' AND "
-    "not_before <= now_ms() ORDER BY id LIMIT 1 {{lock}}) "
+    "not_before <= now_ms() ORDER BY priority, id LIMIT 1 {{lock}}) "
     "AND NOT EXISTS (SELECT 1 FROM job WHERE status = 'running' AND claim_token = $2) "
     "RETURNING " JOB_COLUMNS;
 

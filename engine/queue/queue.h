@@ -11,7 +11,7 @@
  * attempt + 1)
  *
  * Rows: job(id, name, sha, created_at, status, last_h, attempt, max_attempts, not_before, deadline,
- * worker, claim_token, dedupe, spec, result, reason, cancel, started_at, finished_at), job_log(job,
+ * worker, claim_token, dedupe, spec, result, reason, cancel, started_at, finished_at, priority), job_log(job,
  * attempt, seq, data). */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
@@ -56,6 +56,11 @@ void job_free(struct job *j);
 MUST_CHECK int queue_enqueue(struct db *d, const char *name, const char *sha, const char *spec,
                              const char *dedupe, int64_t deadline_ms, int64_t *ret_id,
                              struct err *err);
+
+/* The same for a job that nobody waits for: it is claimed when none of the others is queued. */
+MUST_CHECK int queue_enqueue_late(struct db *d, const char *name, const char *sha, const char *spec,
+                                  const char *dedupe, int64_t deadline_ms, int64_t *ret_id,
+                                  struct err *err);
 
 /* Claims the oldest queued job. *ret = NULL if there is none. Safe to repeat after a lost
  * connection: the token (random, of this claim) finds what the lost one claimed. */

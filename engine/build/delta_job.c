@@ -1,0 +1,115 @@
+#include "build/delta_job.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "io/loop.h"
+#include "store/publish_delta.h"
+#include "wire/json.h"
+
+struct spec {
+    struct delta_side base, target;
+    int64_t deadline_s;
+};
+
+static int parse(const json_t *json, struct spec *ret, struct err *err)
+{
+    const json_t *delta = json_object_get(json, "delta");
+    int r = json_get_hash(delta, "base", &ret->base.artifact, err);
+
+    if (r == 0)
+        r = json_get_hash(delta, "base_pack", &ret->base.pack, err);
+    if (r == 0)
+        r = json_get_hash(delta, "target", &ret->target.artifact, err);
+    if (r == 0)
+        r = json_get_hash(delta, "target_pack", &ret->target.pack, err);
+    if (r == 0)
+        r = json_get_int(json, "deadline", 1, INT64_C(86400), &ret->deadline_s, err);
+    return r;
+}
+
+bool delta_job_is(const char *spec)
+{
+    AUTO_JSON *json = NULL;
+
+    return json_parse(&json, spec, strlen(spec), NULL) == 0 &&
+           json_is_object(json_object_get(json, "delta"));
+}
+
+static int go_on(void *lease, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    return lease_check(lease, NULL);
+}
+
+static char *result_text(const struct published_delta *p, int64_t ms)
+{
+    AUTO_JSON *result = json_object();
+    json_t *delta = json_object(), *names = json_array();
+
+    for (size_t at = 0; at < p->compressed.len; at += strlen(p->compressed.data + at) + 1)
+        json_array_append_new(names, json_string(p->compressed.data + at));
+    json_object_set_new(delta, "pack", hash_is_zero(&p->pack) ? json_null() : json_hash(&p->pack));
+    json_object_set_new(delta, "pack_bytes", json_integer((json_int_t)p->pack_bytes));
+    json_object_set_new(delta, "full_bytes", json_integer((json_int_t)p->full_bytes));
+    json_object_set_new(delta, "compressed", names);
+    json_object_set_new(delta, "ncompressed", json_integer((json_int_t)p->ncompressed));
+    json_object_set_new(result, "v", json_integer(1));
+    json_object_set_new(result, "delta", delta);
+    json_object_set_new(result, "seconds", json_real((double)ms / 1000));
+    return json_text(result);
+}
+
+static void say(struct courier *courier, const struct published_delta *p, int64_t ms)
+{
+    AUTO_FREE char *line = mem_printf(
+        "== delta pack of %llu bytes, the full one has %llu; took %.1f s\n",
+        (unsigned long long)p->pack_bytes, (unsigned long long)p->full_bytes, (double)ms / 1000);
+
+    courier_log(courier, line, strlen(line));
+}
+
+/* What cannot get better by trying again. */
+static int blame(int r, struct lease *lease, struct err *err)
+{
+    if (r == -(int)ERR_CANCELLED && lease_check(lease, err) < 0)
+        return -(int)err->code;
+    if (r == -(int)ERR_INVALID || r == -(int)ERR_LIMIT || r == -(int)ERR_CORRUPT ||
+        r == -(int)ERR_NOT_FOUND || r == -(int)ERR_CONFLICT)
+        err->code = ERR_BUILD;
+    return -(int)err->code;
+}
+
+static unsigned processors(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n < 1 ? 1 : n > 4 ? 4 : (unsigned)n;
+}
+
+int delta_job_run(struct store *s, const char *spec, struct lease *lease, struct courier *courier,
+                  char **ret_result, struct err *err)
+{
+    struct delta_publish_options o = { .threads = processors(), .progress = go_on, .ctx = lease };
+    struct published_delta published;
+    AUTO_JSON *json = NULL;
+    struct spec what;
+    int64_t started = monotonic_ms();
+    int r = json_parse(&json, spec, strlen(spec), err);
+
+    *ret_result = NULL;
+    if (r == 0)
+        r = parse(json, &what, err);
+    if (r < 0)
+        return blame(r, lease, err);
+    lease_set_deadline(lease, what.deadline_s * 1000);
+    r = artifact_publish_delta(s, &what.base, &what.target, &o, &published, err);
+    if (r < 0)
+        return blame(r, lease, err);
+    say(courier, &published, monotonic_ms() - started);
+    *ret_result = result_text(&published, monotonic_ms() - started);
+    buf_release(&published.compressed);
+    return 0;
+}

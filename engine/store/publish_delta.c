@@ -1,0 +1,376 @@
+#include "store/publish_delta.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "delta/decode.h"
+#include "delta/encode.h"
+#include "io/files.h"
+#include "store/crew.h"
+#include "store/pack_files.h"
+#include "store/publish.h"
+
+enum { KEPT = 24, KEPT_TO_VERIFY = 8 }; /* segments a side */
+
+struct side {
+    const struct delta_side *names;
+    struct manifest *m;
+    struct pack_files *reader;
+    struct delta_files files;
+};
+
+struct making {
+    struct store *store;
+    const struct delta_publish_options *o;
+    struct side base, target;
+    char *tmp, *payload_tmp;
+    int fd, payload_fd;
+    uint64_t at; /* where the next payload goes in its file */
+    uint64_t bytes;
+};
+
+static int side_open(struct side *side, struct store *s, const struct delta_side *names,
+                     size_t kept, struct err *err)
+{
+    int r = store_get_manifest(s, &names->artifact, &side->m, err);
+
+    side->names = names;
+    if (r == 0)
+        r = pack_files_open(&side->reader, s, side->m, &names->artifact, &names->pack, kept, err);
+    side->files = (struct delta_files){ pack_files_read, side->reader };
+    return r;
+}
+
+static void side_close(struct side *side)
+{
+    pack_files_close(side->reader);
+    manifest_free(side->m);
+}
+
+static int note(void *ctx, uint64_t done, uint64_t total)
+{
+    const struct delta_publish_options *o = ((struct making *)ctx)->o;
+
+    return o == NULL || o->progress == NULL ? 0 : o->progress(o->ctx, done, total);
+}
+
+static int emit(void *ctx, const void *data, size_t len, struct err *err)
+{
+    struct making *m = ctx;
+    int r = fd_write_at(m->payload_fd, data, len, m->at, err);
+
+    m->at += len;
+    return r < 0 ? err_wrap(err, "write %s", m->payload_tmp) : 0;
+}
+
+/* The payloads stand behind the head, whose size is known only now. */
+static int put_together(struct making *m, const struct buf *head, struct err *err)
+{
+    unsigned char *buffer = mem_alloc(SEGMENT_BYTES);
+    int r = fd_write_at(m->fd, head->data, head->len, 0, err);
+
+    for (uint64_t at = 0; r == 0 && at < m->at;) {
+        size_t n = m->at - at < SEGMENT_BYTES ? (size_t)(m->at - at) : SEGMENT_BYTES;
+
+        r = fd_read_at(m->payload_fd, buffer, n, at, err);
+        if (r == 0)
+            r = fd_write_at(m->fd, buffer, n, head->len + at, err);
+        at += n;
+    }
+    free(buffer);
+    m->bytes = head->len + m->at;
+    return r;
+}
+
+static int encode(struct making *m, struct err *err)
+{
+    unsigned threads = m->o == NULL || m->o->threads == 0 ? 1 : m->o->threads;
+    int level = m->o == NULL || m->o->level == 0 ? DELTA_LEVEL : m->o->level;
+    struct delta_pool pool = { threads > CREW_MAX ? CREW_MAX : threads, crew_each, &pool };
+    struct delta_encode_options o = { .base = m->base.m,
+                                      .target = m->target.m,
+                                      .base_id = m->base.names->artifact,
+                                      .target_id = m->target.names->artifact,
+                                      .base_files = &m->base.files,
+                                      .target_files = &m->target.files,
+                                      .level = level,
+                                      .pool = &pool,
+                                      .emit = emit,
+                                      .progress = note,
+                                      .ctx = m };
+    struct delta_stats stats = { .covers = 0 };
+    AUTO_BUF head = BUF_INIT;
+    int r = store_temp(m->store, &m->payload_tmp, &m->payload_fd, err);
+
+    if (r == 0)
+        r = store_temp(m->store, &m->tmp, &m->fd, err);
+    if (r == 0)
+        r = delta_encode(&o, &head, &stats, err);
+    return r < 0 ? r : put_together(m, &head, err);
+}
+
+struct decoding {
+    const struct side *base;
+    const struct manifest *target;
+    const struct hash *target_id;
+    uint64_t bytes;
+    pack_read_at read;
+    void *ctx;
+};
+
+static int decode_all(const struct decoding *d, struct making *progress, struct err *err)
+{
+    struct delta *delta = NULL;
+    struct delta_decoder *decoder = NULL;
+    unsigned char *out = mem_alloc(SEGMENT_BYTES);
+    int r = delta_read(&delta, d->read, d->ctx, d->bytes, d->base->m, &d->base->names->artifact,
+                       d->target, d->target_id, err);
+
+    if (r == 0) {
+        struct delta_decoder_options o = { delta,           d->base->m, d->target,
+                                           &d->base->files, d->read,    d->ctx };
+
+        decoder = delta_decoder_new(&o);
+    }
+    for (size_t i = 0; r == 0 && i < d->target->nsegments; i++) {
+        r = delta_read_segment(decoder, i, out, err);
+        if (r == 0 && progress != NULL && note(progress, i + 1, d->target->nsegments) < 0)
+            r = err_set(err, ERR_CANCELLED, "stopped while it was tested");
+    }
+    delta_decoder_free(decoder);
+    delta_free(delta);
+    free(out);
+    return r;
+}
+
+static int read_temp(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
+{
+    const struct making *m = ctx;
+
+    return fd_read_at(m->fd, data, len, offset, err);
+}
+
+static int test_apply(struct making *m, struct err *err)
+{
+    struct decoding d = {
+        &m->base, m->target.m, &m->target.names->artifact, m->bytes, read_temp, m
+    };
+    int r = decode_all(&d, m, err);
+
+    return r < 0 ? err_wrap(err, "test of the new pack") : 0;
+}
+
+static int index_pack(struct making *m, struct buf *index, struct err *err)
+{
+    struct pack_index x = { .kind = PACK_DELTA,
+                            .base = m->base.names->artifact,
+                            .target = m->target.names->artifact,
+                            .bytes = m->bytes };
+    unsigned char *leaf = mem_alloc(LEAF_BYTES);
+    int r = 0;
+
+    x.nleaves = (size_t)((x.bytes - 1) / LEAF_BYTES + 1);
+    x.leaves = mem_calloc(x.nleaves, sizeof(*x.leaves));
+    for (size_t i = 0; r == 0 && i < x.nleaves; i++) {
+        size_t len = pack_leaf_bytes(&x, i);
+
+        r = read_temp(m, leaf, len, (uint64_t)i * LEAF_BYTES, err);
+        x.leaves[i] = sha256_of(leaf, len);
+    }
+    if (r == 0)
+        pack_index_encode(index, &x);
+    free(x.leaves);
+    free(leaf);
+    return r;
+}
+
+static int put(struct making *m, struct published_delta *ret, struct err *err)
+{
+    AUTO_BUF index = BUF_INIT;
+    int r = index_pack(m, &index, err);
+
+    if (r < 0)
+        return r;
+    ret->pack = sha256_of(index.data, index.len);
+    r = store_put_file(m->store, OBJECT_PACK, &ret->pack, m->tmp, err);
+    return r < 0 ? r : store_put(m->store, OBJECT_INDEX, index.data, index.len, NULL, err);
+}
+
+/* --- why a delta does not help more --- */
+
+static bool looks_compressed(const unsigned char *b)
+{
+    static const struct {
+        const char *magic;
+        size_t len;
+    } known[] = { { "\x1f\x8b", 2 },
+                  { "\xfd"
+                    "7zXZ",
+                    5 },
+                  { "BZh", 3 },
+                  { "\x28\xb5\x2f\xfd", 4 },
+                  { "PK\x03\x04", 4 },
+                  { "\x89PNG", 4 },
+                  { "\xff\xd8\xff", 3 } };
+
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        if (memcmp(b, known[i].magic, known[i].len) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool base_has(const struct manifest *base, const struct hash *hash)
+{
+    for (size_t i = 0; i < base->nentries; i++) {
+        if (base->entries[i].kind == ENTRY_FILE && hash_equal(&base->entries[i].hash, hash))
+            return true;
+    }
+    return false;
+}
+
+static int name_compressed(struct making *m, struct published_delta *ret, struct err *err)
+{
+    for (size_t i = 0; i < m->target.m->nentries; i++) {
+        const struct entry *e = &m->target.m->entries[i];
+        unsigned char head[8];
+
+        if (e->kind != ENTRY_FILE || e->size < PUBLISH_DELTA_COMPRESSED_MIN)
+            continue;
+        if (m->target.files.read(m->target.files.ctx, i, head, sizeof(head), 0, err) < 0)
+            return -(int)err->code;
+        if (!looks_compressed(head) || base_has(m->base.m, &e->hash))
+            continue;
+        if (ret->ncompressed++ < PUBLISH_DELTA_NAMED)
+            buf_append(&ret->compressed, e->path, strlen(e->path) + 1);
+    }
+    return 0;
+}
+
+static int full_bytes(struct store *s, const struct hash *pack, uint64_t *ret, struct err *err)
+{
+    struct pack_index *x = NULL;
+    int r = store_get_index(s, pack, &x, err);
+
+    if (r == 0)
+        *ret = x->bytes;
+    pack_index_free(x);
+    return r;
+}
+
+static void release(struct making *m)
+{
+    if (m->fd >= 0)
+        close(m->fd);
+    if (m->payload_fd >= 0)
+        close(m->payload_fd);
+    if (m->payload_tmp != NULL)
+        unlink(m->payload_tmp);
+    if (m->tmp != NULL)
+        unlink(m->tmp);
+    free(m->tmp);
+    free(m->payload_tmp);
+    side_close(&m->base);
+    side_close(&m->target);
+}
+
+int artifact_publish_delta(struct store *s, const struct delta_side *base,
+                           const struct delta_side *target,
+                           const struct delta_publish_options *options, struct published_delta *ret,
+                           struct err *err)
+{
+    struct making m = { .store = s, .o = options, .fd = -1, .payload_fd = -1 };
+    struct published_delta out = { .compressed = BUF_INIT };
+    int r = side_open(&m.base, s, base, KEPT, err);
+
+    if (r == 0)
+        r = side_open(&m.target, s, target, KEPT, err);
+    if (r == 0)
+        r = full_bytes(s, &target->pack, &out.full_bytes, err);
+    if (r == 0)
+        r = encode(&m, err);
+    if (r == 0)
+        r = name_compressed(&m, &out, err);
+    out.pack_bytes = m.bytes;
+    if (r == 0 && m.bytes < out.full_bytes) {
+        r = test_apply(&m, err);
+        if (r == 0)
+            r = put(&m, &out, err);
+    }
+    release(&m);
+    if (r < 0) {
+        buf_release(&out.compressed);
+        return err_wrap(err, "delta");
+    }
+    *ret = out;
+    return 0;
+}
+
+/* --- verifying --- */
+
+static int check_leaves(struct store_object *o, const struct pack_index *x, struct err *err)
+{
+    unsigned char *leaf;
+    int r = 0;
+
+    if (store_object_bytes(o) != x->bytes)
+        return err_set(err, ERR_CORRUPT, "pack of %llu bytes, its index says %llu",
+                       (unsigned long long)store_object_bytes(o), (unsigned long long)x->bytes);
+    leaf = mem_alloc(LEAF_BYTES);
+    for (size_t i = 0; r == 0 && i < x->nleaves; i++) {
+        size_t len = pack_leaf_bytes(x, i);
+        struct hash h;
+
+        r = store_object_read(o, leaf, len, (uint64_t)i * LEAF_BYTES, err);
+        h = sha256_of(leaf, len);
+        if (r == 0 && !hash_equal(&h, &x->leaves[i]))
+            r = err_set(err, ERR_CORRUPT, "leaf %zu: its SHA-256 is not the index's", i);
+    }
+    free(leaf);
+    return r;
+}
+
+static int verify(struct store *s, const struct side *base, const struct hash *target,
+                  const struct hash *pack, const struct pack_index *x, struct err *err)
+{
+    struct manifest *m = NULL;
+    struct store_object *o = NULL;
+    int r = store_get_manifest(s, target, &m, err);
+
+    if (r == 0)
+        r = store_open_object(s, OBJECT_PACK, pack, &o, err);
+    if (r == 0)
+        r = check_leaves(o, x, err);
+    if (r == 0) {
+        struct decoding d = { base, m, target, x->bytes, store_object_read, o };
+
+        r = decode_all(&d, NULL, err);
+    }
+    store_object_close(o);
+    manifest_free(m);
+    return r;
+}
+
+int artifact_verify_delta(struct store *s, const struct delta_side *base, const struct hash *target,
+                          const struct hash *pack, uint64_t *ret_bytes, struct err *err)
+{
+    struct side side = { .m = NULL };
+    struct pack_index *x = NULL;
+    char hex[HASH_HEX];
+    int r = store_get_index(s, pack, &x, err);
+
+    if (r == 0 && (x->kind != PACK_DELTA || !hash_equal(&x->base, &base->artifact) ||
+                   !hash_equal(&x->target, target)))
+        r = err_set(err, ERR_INVALID, "it is not the delta between these artifacts");
+    if (r == 0)
+        r = side_open(&side, s, base, KEPT_TO_VERIFY, err);
+    if (r == 0)
+        r = verify(s, &side, target, pack, x, err);
+    if (r == 0)
+        *ret_bytes = x->bytes;
+    pack_index_free(x);
+    side_close(&side);
+    return r < 0 ? err_wrap(err, "verify delta pack %.16s", hash_hex(pack, hex)) : 0;
+}
