@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "control/deltas.h"
 #include "control/duty.h"
 #include "control/history.h"
 #include "control/sign.h"
@@ -125,6 +126,18 @@ static int forget_replicas(struct db *d, const json_t *body, struct err *err)
     return r;
 }
 
+static int has_replicate(struct db *d, const char *deployment, bool *ret, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r =
+        DB_ROWS(d, &rows, err, "SELECT 1 FROM relay WHERE deployment = $1 AND kind = 'replicate'",
+                db_text(deployment));
+
+    *ret = r == 0 && db_rows_count(rows) > 0;
+    db_rows_free(rows);
+    return r;
+}
+
 static int write_relay(struct db *d, const char *deployment, const struct deploy_relay *relay,
                        struct err *err)
 {
@@ -132,8 +145,13 @@ static int write_relay(struct db *d, const char *deployment, const struct deploy
     int64_t seq = 0;
     int r = counter_next(d, "relay", &seq, err);
 
-    if (r == 0 && strcmp(relay->kind, "replicate") == 0)
-        r = forget_replicas(d, relay->body, err);
+    if (r == 0 && strcmp(relay->kind, "replicate") == 0) {
+        bool again = false; /* with more packs of the same artifacts */
+
+        r = has_replicate(d, deployment, &again, err);
+        if (r == 0 && !again)
+            r = forget_replicas(d, relay->body, err);
+    }
     return r < 0 ? r
                  : DB_EXEC(d, err,
                            "INSERT INTO relay (deployment, region, kind, seq, body) "
@@ -232,6 +250,8 @@ static int write_service(struct db *d, const struct turn *t, struct err *err)
         if (a->planned)
             r = DB_EXEC(d, err, "UPDATE service SET last_planned = $2 WHERE name = $1",
                         db_text(deploy->service), db_text(deploy->id));
+        if (r == 0 && a->want_deltas)
+            r = deltas_want(d, deploy, err);
         if (r == 0 && a->finished)
             r = write_finish(d, t, err);
         if (r == 0 && a->cancel_job)

@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "control/commit.h"
+#include "control/deltas.h"
 #include "control/duty.h"
 #include "control/history.h"
 #include "control/record.h"
@@ -474,9 +475,11 @@ int conductor_turn(struct conductor *c, struct db *d, int64_t fence, bool *ret_m
                    struct err *err)
 {
     int64_t wake = 0;
+    int r;
 
     *ret_moved = false;
-    return turn_all(c, d, fence, ret_moved, &wake, err);
+    r = deltas_tend(d, c->verifier, wall_ms(), ret_moved, err);
+    return r < 0 ? r : turn_all(c, d, fence, ret_moved, &wake, err);
 }
 
 /* --- the thread --- */
@@ -525,6 +528,8 @@ static void *run_thread(void *arg)
         int64_t wake = 0;
         int r = hold_duty(c, &p, &err);
 
+        if (r == 0 && p.fence != 0)
+            r = deltas_tend(p.db, c->verifier, wall_ms(), &moved, &err);
         if (r == 0 && p.fence != 0)
             r = turn_all(c, p.db, p.fence, &moved, &wake, &err);
         if (r < 0) {

@@ -40,6 +40,7 @@ struct world {
     struct deploy_input in;
     struct deploy_region_input *regions;
     struct deploy_reply *replies;
+    struct deploy_delta *deltas;
     json_t **jsons; /* parsed texts, kept alive */
     char **texts;
     size_t njsons, ntexts;
@@ -50,6 +51,8 @@ struct world {
 
 MUST_CHECK int world_load(struct db *d, const struct record *r, int64_t now_ms, struct world **ret,
                           struct err *err);
+/* A copy that lives as long as w. */
+const char *world_keep(struct world *w, const char *text);
 void world_free(struct world *w); /* NULL is fine */
 
 /* Is there a live deployment of another number that uses the job too? */

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "store/publish.h"
+#include "store/publish_delta.h"
 
 struct check {
     struct verifier *verifier;
@@ -43,6 +44,30 @@ struct verifier *verifier_new(struct store *s, struct wake *w, size_t max, int64
     return v;
 }
 
+/* {"base","base_pack","target","pack","pack_bytes"} */
+static int check_delta(struct store *s, const json_t *a, struct err *err)
+{
+    struct delta_side base;
+    struct hash target, pack;
+    uint64_t found = 0;
+    int64_t bytes = 0;
+    int r = json_get_hash(a, "base", &base.artifact, err);
+
+    if (r == 0)
+        r = json_get_hash(a, "base_pack", &base.pack, err);
+    if (r == 0)
+        r = json_get_hash(a, "target", &target, err);
+    if (r == 0)
+        r = json_get_hash(a, "pack", &pack, err);
+    if (r == 0)
+        r = json_get_int(a, "pack_bytes", 0, INT64_MAX, &bytes, err);
+    if (r == 0)
+        r = artifact_verify_delta(s, &base, &target, &pack, &found, err);
+    if (r == 0 && found != (uint64_t)bytes)
+        r = err_set(err, ERR_CORRUPT, "it is not as large as the worker said");
+    return r;
+}
+
 static int check_one(struct store *s, const json_t *a, struct err *err)
 {
     const char *variant = json_string_value(json_object_get(a, "variant"));
@@ -74,7 +99,8 @@ static void *run(void *arg)
 
     json_array_foreach(c->artifacts, i, a)
     {
-        r = check_one(c->verifier->store, a, &err);
+        r = json_object_get(a, "base") != NULL ? check_delta(c->verifier->store, a, &err)
+                                               : check_one(c->verifier->store, a, &err);
         if (r < 0)
             break;
     }

@@ -15,7 +15,8 @@ struct verifier;
 struct verifier *verifier_new(struct store *s, struct wake *w, size_t max, int64_t retry_ms);
 void verifier_free(struct verifier *v); /* waits for what runs */
 
-/* artifacts: [{"artifact","pack","bytes","files",…}…]. BAD: err says what is wrong with them. LATER:
+/* artifacts: [{"artifact","pack","bytes","files",…}…], or of a delta pack
+ * [{"base","base_pack","target","pack","pack_bytes"}]. BAD: err says what is wrong with them. LATER:
  * the store could not be read; it is tried again after retry_ms. An answer is given once, and then
  * forgotten. */
 enum verify_state verify_ask(struct verifier *v, const char *deployment, const json_t *artifacts,

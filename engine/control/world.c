@@ -4,11 +4,12 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/deltas.h"
 #include "control/record.h"
 
 /* --- texts and values that live as long as the world --- */
 
-static const char *keep(struct world *w, const char *text)
+const char *world_keep(struct world *w, const char *text)
 {
     w->texts = mem_realloc(w->texts, (w->ntexts + 1) * sizeof(*w->texts));
     w->texts[w->ntexts] = mem_strdup(text);
@@ -48,6 +49,7 @@ void world_free(struct world *w)
     free(w->service_last_planned);
     free(w->regions);
     free(w->replies);
+    free(w->deltas);
     free(w->jsons);
     free(w->texts);
     free(w);
@@ -117,7 +119,7 @@ static int load_regions(struct db *d, struct world *w, int64_t **ret_sessions, s
     for (size_t i = 0; r == 0 && i < n; i++) {
         struct deploy_region_input *region = &w->regions[i];
 
-        region->name = keep(w, db_get_text(rows, i, 0));
+        region->name = world_keep(w, db_get_text(rows, i, 0));
         (*ret_sessions)[i] = db_get_int(rows, i, 2);
         region->seen_ms = db_get_int(rows, i, 3);
         region->connected =
@@ -155,12 +157,12 @@ static int load_replicas(struct db *d, struct world *w, const struct deploy *dep
                 if (strcmp(region->name, db_get_text(rows, row, 0)) != 0)
                     continue;
                 region->replicas[region->nreplicas++] = (struct deploy_replica){
-                    .artifact = keep(w, json_string_value(json_object_get(a, "artifact"))),
-                    .state = keep(w, db_get_text(rows, row, 1)),
+                    .artifact = world_keep(w, json_string_value(json_object_get(a, "artifact"))),
+                    .state = world_keep(w, db_get_text(rows, row, 1)),
                     .bytes = db_get_int(rows, row, 2),
                     .total = db_get_int(rows, row, 3),
                     .origin_bytes = db_get_int(rows, row, 4),
-                    .reason = keep(w, db_get_text(rows, row, 5)),
+                    .reason = world_keep(w, db_get_text(rows, row, 5)),
                 };
             }
         }
@@ -198,9 +200,9 @@ static int load_neighbours(struct db *d, struct world *w, const struct record *r
 
     for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
         if (db_get_int(rows, i, 1) > rec->number)
-            w->in.newer = keep(w, db_get_text(rows, i, 0));
+            w->in.newer = world_keep(w, db_get_text(rows, i, 0));
         else if (w->in.ahead == NULL)
-            w->in.ahead = keep(w, db_get_text(rows, i, 0));
+            w->in.ahead = world_keep(w, db_get_text(rows, i, 0));
     }
     db_rows_free(rows);
     return r;
@@ -255,7 +257,7 @@ static int load_last(struct db *d, struct world *w, const struct record *rec,
 
     if (same) {
         w->in.same_as_last = true;
-        w->in.last_release = keep(w, db_get_text(rows, 0, 4));
+        w->in.last_release = world_keep(w, db_get_text(rows, 0, 4));
     }
     if (r == 0 && db_rows_count(rows) > 0 && (same || deploy_state_is_final(deploy->state)))
         r = load_counts(d, w, db_get_text(rows, 0, 0), sessions, err);
@@ -290,7 +292,7 @@ static int load_replies(struct db *d, struct world *w, const char *deployment, s
         w->replies = mem_calloc(db_rows_count(rows) + 1, sizeof(*w->replies));
     for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++)
         w->replies[w->in.nreplies++] = (struct deploy_reply){
-            .key = keep(w, db_get_text(rows, i, 0)),
+            .key = world_keep(w, db_get_text(rows, i, 0)),
             .value = keep_json(w, db_get_text(rows, i, 1)),
         };
     w->in.replies = w->replies;
@@ -310,8 +312,8 @@ static int load_command(struct db *d, struct world *w, const char *deployment, s
         w->command = db_get_int(rows, 0, 0);
         if (!deploy_verb_parse(&w->in.command, db_get_text(rows, 0, 1)))
             r = err_set(err, ERR_CORRUPT, "command %lld: unknown verb", (long long)w->command);
-        w->in.command_actor = keep(w, db_get_text(rows, 0, 2));
-        w->in.command_reason = keep(w, db_get_text(rows, 0, 3));
+        w->in.command_actor = world_keep(w, db_get_text(rows, 0, 2));
+        w->in.command_reason = world_keep(w, db_get_text(rows, 0, 3));
     }
     db_rows_free(rows);
     return r;
@@ -329,6 +331,8 @@ int world_load(struct db *d, const struct record *rec, int64_t now_ms, struct wo
     r = load_regions(d, w, &sessions, err);
     if (r == 0)
         r = load_replicas(d, w, deploy, err);
+    if (r == 0)
+        r = deltas_load(d, w, deploy, err);
     if (r == 0)
         r = load_job(d, w, rec->job, err);
     if (r == 0)

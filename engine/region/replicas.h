@@ -26,7 +26,8 @@ struct replica {
     uint64_t bytes, total, origin_bytes; /* as of the last step */
     bool asked;              /* the rest is the uplink's: somebody wants to hear of it, */
     enum replica_state told; /* and what they last heard, */
-    int64_t told_ms;         /* and when; */
+    int64_t told_ms;         /* and when, */
+    uint64_t told_bytes;     /* and how much was here; */
     bool named;              /* a goal has named it */
 };
 

@@ -97,14 +97,17 @@ void uplink_replica(struct region *r, struct replica *replica)
     struct msg_replica msg = { replica->artifact, (uint8_t)replica->state, replica->bytes,
                                replica->total,    replica->origin_bytes,   replica->reason };
     int64_t now_ms = loop_now_ms(r->loop);
+    bool is_more = replica->bytes == replica->total && replica->bytes != replica->told_bytes;
 
     if (!replica->asked || !r->up_open)
         return;
-    if (replica->told == replica->state &&
+    /* A delta that has arrived behind the full pack is said at once. */
+    if (replica->told == replica->state && !(replica->state == REPLICA_VERIFIED && is_more) &&
         (replica->state != REPLICA_FETCHING || now_ms - replica->told_ms < REGION_REPLICA_MS))
         return;
     replica->told = replica->state;
     replica->told_ms = now_ms;
+    replica->told_bytes = replica->bytes;
     say(r, MSG_REPLICA, &msg);
 }
 

@@ -66,6 +66,7 @@ struct deploy *deploy_new(const char *id, const char *cluster, const char *servi
     d->memo = json_object();
     d->failures = json_array();
     d->artifacts = json_array();
+    d->delta_packs = json_object();
     return d;
 }
 
@@ -97,6 +98,7 @@ void deploy_free(struct deploy *d)
     json_decref(d->memo);
     json_decref(d->failures);
     json_decref(d->artifacts);
+    json_decref(d->delta_packs);
     free(d);
 }
 
@@ -422,6 +424,7 @@ static void step_building(struct step *s)
     deploy_set_text(&d->previous, in->previous);
     d->built_ms = d->phase_ms = in->now_ms;
     act_replicate(s);
+    ask_deltas(s);
     enter(s, DEPLOY_REPLICATING, "");
 }
 
@@ -517,6 +520,7 @@ void deploy_step(struct deploy *d, const struct deploy_input *in, struct deploy_
         obey_command(&s);
     if (in->renew && d->plan != NULL && deploy_state_is_final(d->state))
         act_goals(&s);
+    tell_deltas(&s);
     do {
         before = d->state;
         if (!deadline_passed(&s))

@@ -40,6 +40,10 @@ enum {
     DEPLOY_GOAL_DAYS = 30,         /* until a goal expires */
     DEPLOY_ARTIFACTS_MAX = 64,
     DEPLOY_FAILURES_SHOWN = 20,
+    DEPLOY_DELTA_MIN_BYTES = 4 << 20, /* of a full pack: below, no delta is made */
+    DEPLOY_DELTA_WAIT_MS = 120000,    /* a goal waits for a delta at most so long, */
+    DEPLOY_DELTA_WAIT_RATE =
+        4 << 20, /* and no longer than the full pack takes at so much a second */
 };
 
 enum deploy_state {
@@ -129,6 +133,8 @@ struct deploy {
     /* what is deployed */
     json_t *artifacts;                      /* of the job's result */
     char *release, *rollback_to, *previous; /* 64 digits or ""; the commit of rollback_to */
+    json_t *delta_packs; /* {artifact: [pack…]}: what regions were told of; []: there is none */
+    int64_t delta_asked_ms, delta_until_ms; /* 0: none was asked for; the goal waits until then */
 
     /* how far */
     struct plan *plan;
@@ -165,6 +171,14 @@ struct deploy_replica {
     const char *state;    /* "waiting", "fetching", "verified", "failed" */
     const char *reason;
     int64_t bytes, total, origin_bytes;
+};
+
+/* A delta pack of one of the artifacts. */
+struct deploy_delta {
+    const char *artifact, *base, *pack; /* 64 digits; pack "" unless it is ready */
+    const char *state;                  /* "making", "ready", "none" */
+    const char *reason;                 /* why there is none, or why it does not save more; "" */
+    int64_t bytes;
 };
 
 /* A region as the database knows it now. Everything is borrowed for the step. */
@@ -225,6 +239,9 @@ struct deploy_input {
     const struct deploy_reply *replies;
     size_t nreplies;
 
+    const struct deploy_delta *deltas;
+    size_t ndeltas;
+
     enum deploy_verb command;
     const char *command_actor, *command_reason;
 };
@@ -266,7 +283,8 @@ struct deploy_actions {
     size_t nrelays;
     enum deploy_question question; /* ask the policy this now, and step again */
     json_t *question_input;
-    bool sign; /* verify d->artifacts, sign the release, and step again */
+    bool sign;        /* verify d->artifacts, sign the release, and step again */
+    bool want_deltas; /* from the last good release, of artifacts that deploy_wants_delta() */
     bool cancel_job;
     bool planned;    /* rolling begins: this is now the service's last planned deployment */
     bool finished;   /* it has reached a terminal state in this step */
@@ -290,6 +308,9 @@ void deploy_actions_release(struct deploy_actions *out);
 
 /* Could the verb be obeyed in this state? If not, *ret_why says why (static). */
 bool deploy_allows(const struct deploy *d, enum deploy_verb verb, const char **ret_why);
+
+/* Is the artifact (of the job's result) large enough for a delta? */
+bool deploy_wants_delta(const json_t *artifact);
 
 /* DESIGN §5: 0, 4, 5, 6, 7, 11; -1 while it lives. */
 int deploy_exit_code(const struct deploy *d);

@@ -230,10 +230,13 @@ void act_replicate(struct step *s)
 
     json_array_foreach(d->artifacts, i, a)
     {
-        json_array_append_new(artifacts,
-                              json_pack("{s:O,s:O,s:[O]}", "variant", json_object_get(a, "variant"),
-                                        "artifact", json_object_get(a, "artifact"), "packs",
-                                        json_object_get(a, "pack")));
+        const char *digest = json_string_value(json_object_get(a, "artifact"));
+        json_t *packs = json_pack("[O]", json_object_get(a, "pack"));
+
+        json_array_extend(packs, json_object_get(d->delta_packs, digest));
+        json_array_append_new(artifacts, json_pack("{s:O,s:O,s:o}", "variant",
+                                                   json_object_get(a, "variant"), "artifact",
+                                                   json_object_get(a, "artifact"), "packs", packs));
     }
     act_relay(s, "*", "replicate",
               json_pack("{s:s,s:o}", "deployment", d->id, "artifacts", artifacts));

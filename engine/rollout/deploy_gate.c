@@ -448,6 +448,8 @@ void step_replicating(struct step *s)
             pass_gate(s, "promoted by a person");
         if (!d->gate_passed && !ask_gate(s))
             return;
+        if (deltas_hold(s))
+            return;
         d->phase = PLANNING_WAVES;
     }
     if (d->phase == PLANNING_WAVES)

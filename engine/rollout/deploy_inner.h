@@ -56,6 +56,11 @@ struct deploy_pending *find_pending(const struct deploy *d, const char *region, 
 void drop_pending(struct deploy *d, size_t i);
 const struct deploy_region_input *find_input(const struct deploy_input *in, const char *name);
 
+/* deploy_delta.c */
+void ask_deltas(struct step *s);  /* the release is signed */
+void tell_deltas(struct step *s); /* the regions, of those that are ready */
+bool deltas_hold(struct step *s); /* is one still worth waiting for? */
+
 /* deploy_count.c */
 bool counts_are_fresh(struct step *s, const char **ret_region);
 void note_moved(struct step *s);
