@@ -7,10 +7,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
+#include "delta/decode.h"
 #include "delta/full.h"
 #include "io/files.h"
 #include "releases.h"
+#include "store/tree_files.h"
 #include "store/unpack.h"
 
 struct assembly {
@@ -18,6 +21,8 @@ struct assembly {
     struct hash release, artifact, base;
     struct bytes doc, manifest_bytes;
     struct manifest *manifest;
+    struct manifest *base_manifest; /* NULL: there is no base of use */
+    struct hash base_artifact;
     struct unpack *unpack;
     uint64_t needed, local;
     bool resumed;
@@ -49,6 +54,7 @@ void assembly_free(struct assembly *a)
         return;
     unpack_close(a->unpack);
     manifest_free(a->manifest);
+    manifest_free(a->base_manifest);
     free(a->manifest_bytes.data);
     free(a->doc.data);
     free(a->staging);
@@ -115,23 +121,20 @@ static int open_unpack(struct assembly *a, struct err *err)
     AUTO_FREE char *dest = mem_printf("%s/tree", a->staging);
     AUTO_FREE char *base = releases_path(a->dir, &a->base);
     AUTO_FREE char *base_tree = mem_printf("%s/tree", base);
-    struct manifest *base_manifest = NULL;
-    struct hash base_artifact;
     struct unpack_options o = { .staging = staging,
                                 .dest = dest,
                                 .manifest = a->manifest,
                                 .artifact = a->artifact,
                                 .verify_base = true };
-    int r;
 
+    manifest_free(a->base_manifest);
+    a->base_manifest = NULL;
     if (!hash_is_zero(&a->base) &&
-        releases_read_manifest(a->dir, &a->base, &base_manifest, &base_artifact, NULL) == 0) {
+        releases_read_manifest(a->dir, &a->base, &a->base_manifest, &a->base_artifact, NULL) == 0) {
         o.base = base_tree;
-        o.base_manifest = base_manifest;
+        o.base_manifest = a->base_manifest;
     }
-    r = unpack_open(&a->unpack, &o, err);
-    manifest_free(base_manifest);
-    return r;
+    return unpack_open(&a->unpack, &o, err);
 }
 
 int assembly_prepare(struct assembly *a, struct err *err)
@@ -176,6 +179,23 @@ uint64_t assembly_stream_bytes(const struct assembly *a)
     return a->manifest == NULL ? 0 : a->manifest->stream_bytes;
 }
 
+bool assembly_needs_all(const struct assembly *a)
+{
+    return unpack_needed_count(a->unpack) == a->manifest->nsegments;
+}
+
+size_t assembly_segments(const struct assembly *a)
+{
+    return a->manifest->nsegments;
+}
+
+bool assembly_base(const struct assembly *a, struct hash *ret)
+{
+    if (a->base_manifest != NULL)
+        *ret = a->base_artifact;
+    return a->base_manifest != NULL;
+}
+
 void assembly_cancel(struct assembly *a)
 {
     atomic_store(&a->cancelled, true);
@@ -214,28 +234,148 @@ static int unpack_all(struct assembly *a, const struct full *f, struct pack_file
     return r;
 }
 
-static int unpack_from(struct assembly *a, const char *pack, struct err *err)
+static int open_pack(struct pack_file *file, uint64_t *ret_bytes, const char *path, struct err *err)
 {
-    struct pack_file file;
-    struct full *f = NULL;
     struct stat st;
-    int r;
 
-    if (file_open_read(&file.fd, pack, err) < 0)
+    if (file_open_read(&file->fd, path, err) < 0)
         return -(int)err->code;
-    if (fstat(file.fd, &st) < 0)
-        r = err_sys(err, errno, "stat %s", pack);
-    else
-        r = full_read(&f, read_pack, &file, (uint64_t)st.st_size, a->manifest, &a->artifact, err);
-    if (r == 0)
-        r = unpack_all(a, f, &file, err);
-    full_free(f);
-    close(file.fd);
+    if (fstat(file->fd, &st) < 0) {
+        close(file->fd);
+        return err_sys(err, errno, "stat %s", path);
+    }
+    *ret_bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+/* A malformed pack is one that does not give what the manifest promises. */
+static int blame(int r, struct err *err)
+{
     if (r != -ERR_INVALID)
         return r;
     if (err != NULL)
         err->code = ERR_CORRUPT;
     return -ERR_CORRUPT;
+}
+
+static int unpack_from(struct assembly *a, const char *pack, struct err *err)
+{
+    struct pack_file file;
+    struct full *f = NULL;
+    uint64_t bytes = 0;
+    int r = open_pack(&file, &bytes, pack, err);
+
+    if (r < 0)
+        return r;
+    r = full_read(&f, read_pack, &file, bytes, a->manifest, &a->artifact, err);
+    if (r == 0)
+        r = unpack_all(a, f, &file, err);
+    full_free(f);
+    close(file.fd);
+    return blame(r, err);
+}
+
+int assembly_leaves(struct assembly *a, const char *path, uint64_t pack_bytes, struct bitmap *ret,
+                    struct err *err)
+{
+    size_t header = (full_header_bytes(a->manifest->nsegments) + LEAF_BYTES - 1) / LEAF_BYTES;
+    struct pack_file file;
+    struct full *f = NULL;
+    uint64_t bytes = 0;
+    int r = open_pack(&file, &bytes, path, err);
+
+    if (r < 0)
+        return r;
+    r = full_read(&f, read_pack, &file, pack_bytes, a->manifest, &a->artifact, err);
+    close(file.fd);
+    if (r < 0)
+        return blame(r, err);
+    bitmap_init(ret, (size_t)((pack_bytes + LEAF_BYTES - 1) / LEAF_BYTES));
+    for (size_t i = 0; i < header; i++)
+        bitmap_put(ret, i, true);
+    for (size_t i = 0; i < a->manifest->nsegments; i++) {
+        uint32_t first = 0, count = 0;
+
+        if (!unpack_needed(a->unpack, i))
+            continue;
+        full_segment_leaves(f, i, &first, &count);
+        for (uint32_t k = 0; k < count; k++)
+            bitmap_put(ret, first + k, true);
+    }
+    full_free(f);
+    return 0;
+}
+
+/* --- a delta --- */
+
+static int unpack_delta(struct assembly *a, struct delta_decoder *decoder, size_t *ret_refused,
+                        struct err *err)
+{
+    unsigned char *segment = mem_alloc(SEGMENT_BYTES);
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < a->manifest->nsegments; i++) {
+        struct err why = ERR_INIT;
+
+        if (!unpack_needed(a->unpack, i))
+            continue;
+        if (atomic_load(&a->cancelled)) {
+            r = err_set(err, ERR_CANCELLED, "another release is wanted");
+        } else if (delta_read_segment(decoder, i, segment, &why) < 0) {
+            if ((*ret_refused)++ == 0)
+                log_info("the delta does not give segment %zu: %s", i, why.text);
+        } else {
+            r = unpack_segment(a->unpack, i, segment, manifest_segment_bytes(a->manifest, i), err);
+        }
+    }
+    free(segment);
+    return r;
+}
+
+static int apply_delta(struct assembly *a, struct pack_file *file, uint64_t bytes,
+                       struct tree_files *base, struct err *err)
+{
+    struct delta_files files = { tree_files_read, base };
+    struct delta *delta = NULL;
+    struct delta_decoder *decoder;
+    struct delta_decoder_options o;
+    size_t refused = 0;
+    int r = delta_read(&delta, read_pack, file, bytes, a->base_manifest, &a->base_artifact,
+                       a->manifest, &a->artifact, err);
+
+    if (r < 0)
+        return blame(r, err);
+    o = (struct delta_decoder_options){ delta,  a->base_manifest, a->manifest,
+                                        &files, read_pack,        file };
+    decoder = delta_decoder_new(&o);
+    r = unpack_delta(a, decoder, &refused, err);
+    delta_decoder_free(decoder);
+    delta_free(delta);
+    a->needed = unpack_needed_bytes(a->unpack);
+    if (refused > 0)
+        log_info("%zu segments are taken from the full pack", refused);
+    return r;
+}
+
+int assembly_apply_delta(struct assembly *a, const char *path, struct err *err)
+{
+    AUTO_FREE char *base = releases_path(a->dir, &a->base);
+    AUTO_FREE char *base_tree = mem_printf("%s/tree", base);
+    struct tree_files *files = NULL;
+    struct pack_file file;
+    uint64_t bytes = 0;
+    int r = open_pack(&file, &bytes, path, err);
+
+    if (r < 0)
+        return r;
+    unreserve(a);
+    if (tree_files_open(&files, base_tree, a->base_manifest, err) == 0)
+        r = apply_delta(a, &file, bytes, files, err);
+    else
+        r = err_set(err, ERR_CORRUPT, "the base is gone");
+    tree_files_close(files);
+    close(file.fd);
+    return r;
 }
 
 /* RELEASE.tmp holds tree, manifest and release.doc, each complete and on disk. */

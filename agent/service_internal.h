@@ -20,7 +20,9 @@ enum service_step {
 };
 
 struct sources {
-    struct hash release, artifact, pack;
+    struct hash release, artifact;
+    struct hash packs[STAGE_PACKS_MAX]; /* the full one, then deltas */
+    size_t npacks;
 };
 
 struct service {
@@ -62,9 +64,11 @@ struct service {
     int stage_attempt;
     struct hash stage_failed; /* release of stage_err; zero: none */
     struct err stage_err;
-    struct hash pack; /* that the exchange has for us; zero: none */
+    struct hash packs[STAGE_PACKS_MAX]; /* that the exchange may have for us; the full one first */
+    size_t npacks;
     struct exchange_fetch reseed;
     bool reseeding;
+    size_t reseed_at;
     struct stage_progress progress;
     struct hash progress_release;
     char progress_deployment[NAME_MAX_BYTES + 1];

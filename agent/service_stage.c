@@ -18,6 +18,12 @@ static const struct sources *find_sources(const struct service *s, const struct 
     return NULL;
 }
 
+static void take_packs(struct service *s, const struct sources *src)
+{
+    memcpy(s->packs, src->packs, sizeof(s->packs));
+    s->npacks = src->npacks;
+}
+
 void service_sources(struct service *s, const struct msg_sources *m)
 {
     const struct msg_pack *packs = m->packs.items;
@@ -33,7 +39,14 @@ void service_sources(struct service *s, const struct msg_sources *m)
         memmove(&s->sources[0], &s->sources[1], (size_t)--s->nsources * sizeof(s->sources[0]));
     if (known == NULL)
         known = &s->sources[s->nsources++];
-    *known = (struct sources){ m->release, m->artifact, packs[0].pack };
+    *known = (struct sources){ .release = m->release, .artifact = m->artifact };
+    for (size_t i = 0; i < m->packs.count && i < STAGE_PACKS_MAX; i++)
+        known->packs[known->npacks++] = packs[i].pack;
+    if (s->stage != NULL && hash_equal(stage_release(s->stage), &known->release) &&
+        hash_equal(&known->packs[0], &s->packs[0])) {
+        take_packs(s, known);
+        stage_packs(s->stage, known->packs, known->npacks);
+    }
     service_poke(s);
 }
 
@@ -88,17 +101,19 @@ static void staged(void *ctx, struct stage *stage, int status, const struct err 
 
 static void drop_pack(struct service *s)
 {
-    if (hash_is_zero(&s->pack))
-        return;
     if (s->reseeding)
         exchange_fetch_cancel(&s->reseed);
     s->reseeding = false;
-    if (!s->host.pack_is_used(s->host.ctx, &s->pack, s->name)) {
-        s->host.pack_dropped(s->host.ctx, &s->pack);
-        exchange_forget(s->host.exchange, &s->pack);
+    for (size_t i = 0; i < s->npacks; i++) {
+        if (s->host.pack_is_used(s->host.ctx, &s->packs[i], s->name))
+            continue;
+        s->host.pack_dropped(s->host.ctx, &s->packs[i]);
+        exchange_forget(s->host.exchange, &s->packs[i]);
     }
-    memset(&s->pack, 0, sizeof(s->pack));
+    s->npacks = 0;
 }
+
+static void reseed_next(struct service *s);
 
 static void reseeded(struct exchange_fetch *f, int status)
 {
@@ -111,30 +126,50 @@ static void reseeded(struct exchange_fetch *f, int status)
         log_debug("service %s: give the pack again: %s", s->name, f->err.text);
         return;
     }
-    if (src == NULL || !hash_equal(&src->pack, &f->pack))
-        return;
-    /* What the agent before us has fetched is told again: nobody else may remember it. */
-    s->progress_release = g->release;
-    snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", g->deployment);
-    s->progress = (struct stage_progress){ .staged_bytes = f->have_bytes,
-                                           .wanted_bytes = f->total_bytes,
-                                           .seed_bytes = f->seed_bytes,
-                                           .peer_bytes = f->peer_bytes };
-    s->host.staged(s->host.ctx);
+    if (src != NULL && hash_equal(&src->packs[0], &s->packs[0])) {
+        struct stage_progress *p = &s->progress;
+
+        /* What the agent before us has fetched is told again: nobody else may remember it. */
+        if (s->reseed_at == 0)
+            *p = (struct stage_progress){ 0 };
+        s->progress_release = g->release;
+        snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", g->deployment);
+        p->staged_bytes += f->have_bytes;
+        p->wanted_bytes += f->total_bytes;
+        p->seed_bytes += f->seed_bytes;
+        p->peer_bytes += f->peer_bytes;
+        s->host.staged(s->host.ctx);
+    }
+    s->reseed_at++;
+    reseed_next(s);
 }
 
-/* Staged by an agent before us, and its pack is still here: others may need it. */
+/* Of what is not there of it, nothing is fetched. */
+static void reseed_next(struct service *s)
+{
+    const struct bitmap nothing = { NULL, 0, 0 };
+
+    for (; s->reseed_at < s->npacks; s->reseed_at++) {
+        const struct hash *pack = &s->packs[s->reseed_at];
+        char hex[HASH_HEX];
+        AUTO_FREE char *path = mem_printf("%s/packs/%s.pack", s->host.root, hash_hex(pack, hex));
+
+        if (!path_exists(path) || s->host.pack_is_used(s->host.ctx, pack, s->name))
+            continue;
+        s->reseeding = true;
+        exchange_fetch_some(s->host.exchange, &s->reseed, pack, &nothing, reseeded);
+        return;
+    }
+}
+
+/* Staged by an agent before us, and its packs are still here: others may need them. */
 static void reseed(struct service *s, const struct sources *src)
 {
-    char hex[HASH_HEX];
-    AUTO_FREE char *path = mem_printf("%s/packs/%s.pack", s->host.root, hash_hex(&src->pack, hex));
-
-    if (!hash_is_zero(&s->pack) || s->stage != NULL || !path_exists(path) ||
-        s->host.pack_is_used(s->host.ctx, &src->pack, s->name))
+    if (s->npacks > 0 || s->stage != NULL)
         return;
-    s->pack = src->pack;
-    s->reseeding = true;
-    exchange_fetch_start(s->host.exchange, &s->reseed, &s->pack, reseeded);
+    take_packs(s, src);
+    s->reseed_at = 0;
+    reseed_next(s);
 }
 
 static void begin_stage(struct service *s, const struct goal *g, const struct sources *src,
@@ -147,7 +182,7 @@ static void begin_stage(struct service *s, const struct goal *g, const struct so
                                .release = g->release,
                                .base = s->journal.release,
                                .doc = *goals_release_doc(s->host.goals, &g->release),
-                               .pack = src->pack };
+                               .npacks = src->npacks };
     struct err err = ERR_INIT;
 
     if (!service_artifact(release, goals_variant(s->host.goals, release), &o.artifact)) {
@@ -162,7 +197,8 @@ static void begin_stage(struct service *s, const struct goal *g, const struct so
     }
     if (!releases_has(s->dir, &o.base))
         memset(&o.base, 0, sizeof(o.base));
-    s->pack = src->pack;
+    memcpy(o.packs, src->packs, sizeof(o.packs));
+    take_packs(s, src);
     s->progress = (struct stage_progress){ 0 };
     s->progress_release = g->release;
     snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", g->deployment);
@@ -182,7 +218,7 @@ void service_stage_step(struct service *s, const struct goal *g)
         s->stage_attempt = 0;
         timer_stop(&s->stage_retry);
     }
-    if (!hash_is_zero(&s->pack) && (src == NULL || !hash_equal(&s->pack, &src->pack)) &&
+    if (s->npacks > 0 && (src == NULL || !hash_equal(&s->packs[0], &src->packs[0])) &&
         (g == NULL || service_goal_is_live(s, g)) && s->stage == NULL)
         drop_pack(s);
     if (src == NULL || s->stage != NULL || s->reseeding)
@@ -214,7 +250,11 @@ bool service_progress(const struct service *s, struct msg_progress *ret)
 
 bool service_uses_pack(const struct service *s, const struct hash *pack)
 {
-    return hash_equal(&s->pack, pack);
+    for (size_t i = 0; i < s->npacks; i++) {
+        if (hash_equal(&s->packs[i], pack))
+            return true;
+    }
+    return false;
 }
 
 bool service_is_settled(const struct service *s)

@@ -19,6 +19,7 @@
 #ifndef STORE_EXCHANGE_H
 #define STORE_EXCHANGE_H
 
+#include "base/bitmap.h"
 #include "io/link.h"
 #include "io/work.h"
 #include "wire/pack.h"
@@ -94,12 +95,12 @@ void exchange_object_start(struct exchange *x, struct exchange_object *o, const 
                            size_t max, void (*done)(struct exchange_object *o, int status));
 void exchange_object_cancel(struct exchange_object *o); /* no callback after this */
 
-/* Fetches a pack into dir, whole. Progress may be read at any time. One fetch per pack at a time.
+/* Fetches a pack into dir, whole or some leaves of it. Progress may be read at any time. One fetch per pack at a time.
  * -ERR_NO_SPACE: disk full (what is verified stays; start again later). */
 struct exchange_fetch {
     struct hash pack;
-    uint64_t total_bytes, have_bytes;
-    uint64_t seed_bytes, peer_bytes; /* of these: from region nodes, from machines */
+    uint64_t total_bytes, have_bytes; /* of the leaves that are wanted */
+    uint64_t seed_bytes, peer_bytes;  /* of these: from region nodes, from machines */
     struct err err;
     void (*done)(struct exchange_fetch *f, int status);
     void *user;
@@ -107,15 +108,23 @@ struct exchange_fetch {
     struct exchange_object index;
     struct exchange *x;
     bool active;
+    struct bitmap want; /* if `some` */
+    bool some;
 };
 void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
                           void (*done)(struct exchange_fetch *f, int status));
+/* Only these leaves (copied; leaves beyond its bits are not wanted, so that one of 0 bits only gives
+ * what is on disk to others again). Another fetch of the same pack may follow. */
+void exchange_fetch_some(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
+                         const struct bitmap *want,
+                         void (*done)(struct exchange_fetch *f, int status));
 void exchange_fetch_cancel(struct exchange_fetch *f); /* no callback after this; files stay */
 
 /* Are these leaves here, verified? */
 bool exchange_has(const struct exchange *x, const struct hash *pack, size_t first, size_t count);
 
-/* Path of a complete pack (borrowed until it is forgotten), or NULL. */
+/* Path of a pack of which all that was wanted last is here (borrowed until it is forgotten), or NULL.
+ */
 const char *exchange_path(const struct exchange *x, const struct hash *pack);
 
 /* Stops giving it and, if it lies in dir, deletes its files. */

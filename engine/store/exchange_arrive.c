@@ -68,7 +68,7 @@ static void leaf_kept(struct arrival *a)
     if (!picker_got(p->picker, peer, a->leaf, loop_now_ms(a->x->o.loop)))
         return;
     remember_leaf(p, a->leaf, a->from_seed);
-    if (p->fetch != NULL) {
+    if (p->fetch != NULL && picker_wants(p->picker, a->leaf)) {
         p->fetch->have_bytes += a->len;
         *(a->from_seed ? &p->fetch->seed_bytes : &p->fetch->peer_bytes) += a->len;
     }

@@ -15,6 +15,8 @@ struct opening {
     struct exchange *x;
     struct exchange_pack *p;
     struct bitmap have, seeded;
+    bool some;      /* not the whole pack: its space is not reserved */
+    bool only_disk; /* what is on disk is all that is wanted */
     int status;
     struct err err;
 };
@@ -79,7 +81,9 @@ static int open_files(struct opening *o)
         rv = open_file(&p->bitmap_fd, bitmap_path, &o->err);
     if (rv < 0)
         return rv;
-    if (p->index->bytes > 0) {
+    if (o->some && ftruncate(p->fd, (off_t)p->index->bytes) < 0)
+        return err_sys(&o->err, errno, "set the size of %s", p->path);
+    if (p->index->bytes > 0 && !o->some) {
         int os = posix_fallocate(p->fd, 0, (off_t)p->index->bytes);
 
         if (os != 0)
@@ -96,13 +100,16 @@ static void opening_run(struct work *w)
     o->status = open_files(o);
 }
 
-/* What is here already, and where it came from. */
+/* What of the wanted leaves is here already, and where it came from. */
 static void count_fetch(struct exchange_fetch *f, const struct exchange_pack *p)
 {
-    f->have_bytes = f->seed_bytes = f->peer_bytes = 0;
+    f->total_bytes = f->have_bytes = f->seed_bytes = f->peer_bytes = 0;
     for (size_t i = 0; i < p->index->nleaves; i++) {
         size_t len = pack_leaf_bytes(p->index, i);
 
+        if (!picker_wants(p->picker, i))
+            continue;
+        f->total_bytes += len;
         if (!bitmap_get(picker_have(p->picker), i))
             continue;
         f->have_bytes += len;
@@ -139,6 +146,8 @@ static void opened(struct opening *o)
             (void)picker_got(p->picker, -1, i, 0);
         bitmap_put(&p->seeded, i, bitmap_get(&o->seeded, i));
     }
+    if (o->only_disk)
+        picker_want(p->picker, picker_have(p->picker));
     if (p->fetch != NULL)
         count_fetch(p->fetch, p);
     if (p->fetch != NULL && p->fetch->have_bytes > 0)
@@ -174,10 +183,14 @@ static void start_opening(struct exchange_fetch *f, struct pack_index *index)
     p->fetch = f;
     p->pending = 1;
     f->p = p;
-    f->total_bytes = index->bytes;
+    o->only_disk = f->some && f->want.bits == 0;
+    picker_want(p->picker, f->some ? &f->want : NULL);
+    count_fetch(f, p);
+    bitmap_release(&f->want);
     o->work = (struct work){ .run = opening_run, .done = opening_done };
     o->x = f->x;
     o->p = p;
+    o->some = f->some;
     bitmap_init(&o->have, index->nleaves);
     bitmap_init(&o->seeded, index->nleaves);
     f->x->works++;
@@ -197,13 +210,14 @@ static void index_done(struct exchange_object *obj, int status)
         start_opening(f, index);
     } else {
         f->active = false;
+        bitmap_release(&f->want);
         f->done(f, status);
     }
     buf_release(&obj->out);
 }
 
-void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
-                          void (*done)(struct exchange_fetch *f, int status))
+static void start(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
+                  const struct bitmap *want, void (*done)(struct exchange_fetch *f, int status))
 {
     struct exchange_pack *p = pack_find(x, pack);
 
@@ -214,7 +228,11 @@ void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const st
     f->active = true;
     f->total_bytes = f->have_bytes = f->seed_bytes = f->peer_bytes = 0;
     f->err = (struct err)ERR_INIT;
+    f->some = want != NULL;
     if (p == NULL) {
+        bitmap_init(&f->want, f->some ? want->bits : 0);
+        if (f->some)
+            (void)bitmap_load(&f->want, want->bytes, bitmap_size(want));
         /* An index has 32 bytes a leaf, and a head. */
         exchange_object_start(x, &f->index, pack, (size_t)LEAVES_MAX * HASH_BYTES + 128,
                               index_done);
@@ -222,9 +240,22 @@ void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const st
     }
     p->fetch = f;
     f->p = p;
-    f->total_bytes = p->index->bytes;
+    picker_want(p->picker, want != NULL && want->bits == 0 ? picker_have(p->picker) : want);
     count_fetch(f, p);
     timer_start(x->o.loop, &x->tick, 0, EXCHANGE_TICK_MS, x->tick.fn);
+}
+
+void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
+                          void (*done)(struct exchange_fetch *f, int status))
+{
+    start(x, f, pack, NULL, done);
+}
+
+void exchange_fetch_some(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
+                         const struct bitmap *want,
+                         void (*done)(struct exchange_fetch *f, int status))
+{
+    start(x, f, pack, want, done);
 }
 
 void exchange_fetch_cancel(struct exchange_fetch *f)
@@ -234,6 +265,7 @@ void exchange_fetch_cancel(struct exchange_fetch *f)
     f->active = false;
     exchange_object_cancel(&f->index);
     buf_release(&f->index.out);
+    bitmap_release(&f->want);
     if (f->p != NULL)
         f->p->fetch = NULL;
     f->p = NULL;

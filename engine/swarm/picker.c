@@ -23,8 +23,11 @@ struct peer {
 struct picker {
     size_t piece_leaves, npieces;
     struct bitmap have;
+    struct bitmap wanted;   /* if `some` */
+    bool some;              /* not all leaves are wanted */
     unsigned short *rarity; /* per piece: peers that have its first leaf */
-    size_t *missing;        /* per piece: leaves that we lack */
+    size_t *missing;        /* per piece: leaves that we want and lack */
+    size_t lacking;         /* in all pieces */
     unsigned char *open;    /* per piece: how many peers are asked */
     struct peer peers[PICKER_PEERS_MAX];
     struct asked *asked;
@@ -75,6 +78,7 @@ struct picker *picker_new(size_t nleaves, uint64_t seed)
     p->open = mem_calloc(p->npieces, 1);
     for (size_t i = 0; i < p->npieces; i++)
         p->missing[i] = piece_count(p, i);
+    p->lacking = nleaves;
     p->piece_ms = 200;
     p->random = seed | 1;
     return p;
@@ -88,6 +92,7 @@ void picker_free(struct picker *p)
         if (p->peers[i].used)
             bitmap_release(&p->peers[i].has);
     bitmap_release(&p->have);
+    bitmap_release(&p->wanted);
     free(p->rarity);
     free(p->missing);
     free(p->open);
@@ -100,9 +105,38 @@ const struct bitmap *picker_have(const struct picker *p)
     return &p->have;
 }
 
+bool picker_wants(const struct picker *p, size_t leaf)
+{
+    return !p->some || bitmap_get(&p->wanted, leaf);
+}
+
+void picker_want(struct picker *p, const struct bitmap *leaves)
+{
+    bitmap_release(&p->wanted);
+    p->some = leaves != NULL;
+    if (p->some)
+        bitmap_init(&p->wanted, p->have.bits);
+    p->lacking = 0;
+    for (size_t i = 0; i < p->npieces; i++)
+        p->missing[i] = 0;
+    for (size_t i = 0; i < p->have.bits; i++) {
+        if (p->some && i < leaves->bits && bitmap_get(leaves, i))
+            bitmap_put(&p->wanted, i, true);
+        if (!picker_wants(p, i) || bitmap_get(&p->have, i))
+            continue;
+        p->missing[i / p->piece_leaves]++;
+        p->lacking++;
+    }
+}
+
 bool picker_done(const struct picker *p)
 {
-    return bitmap_full(&p->have);
+    return p->lacking == 0;
+}
+
+static bool is_useful(const struct picker *p, const struct peer *peer, size_t leaf)
+{
+    return !bitmap_get(&p->have, leaf) && picker_wants(p, leaf) && bitmap_get(&peer->has, leaf);
 }
 
 int picker_peer_add(struct picker *p)
@@ -188,18 +222,18 @@ size_t picker_asked(const struct picker *p, int peer)
     return p->peers[peer].asked;
 }
 
-/* The part of a piece that we lack and the peer has, as one range from the first such leaf. */
+/* The part of a piece that we want and lack and the peer has, as one range from the first such leaf. */
 static bool useful_range(const struct picker *p, const struct peer *peer, size_t piece,
                          size_t *ret_first, size_t *ret_count)
 {
     size_t i = piece_first(p, piece), end = i + piece_count(p, piece);
 
-    while (i < end && (bitmap_get(&p->have, i) || !bitmap_get(&peer->has, i)))
+    while (i < end && !is_useful(p, peer, i))
         i++;
     if (i == end)
         return false;
     *ret_first = i;
-    while (i < end && !bitmap_get(&p->have, i) && bitmap_get(&peer->has, i))
+    while (i < end && is_useful(p, peer, i))
         i++;
     *ret_count = i - *ret_first;
     return true;
@@ -317,7 +351,10 @@ bool picker_got(struct picker *p, int peer, size_t leaf, int64_t now_ms)
 
     if (!bitmap_put(&p->have, leaf, true))
         return false;
-    p->missing[piece]--;
+    if (picker_wants(p, leaf)) {
+        p->missing[piece]--;
+        p->lacking--;
+    }
     if (peer >= 0) {
         p->peers[peer].moved_ms = now_ms;
         p->peers[peer].snubbed_ms = 0;

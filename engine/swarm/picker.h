@@ -37,7 +37,11 @@ struct picker *picker_new(size_t nleaves, uint64_t seed);
 void picker_free(struct picker *p);
 
 const struct bitmap *picker_have(const struct picker *p); /* leaves */
-bool picker_done(const struct picker *p);
+/* From now on only these leaves are chosen (one bit a leaf, copied); NULL: all, as in the beginning.
+ * What is asked already may still come. */
+void picker_want(struct picker *p, const struct bitmap *leaves);
+bool picker_wants(const struct picker *p, size_t leaf); /* whether we have it or not */
+bool picker_done(const struct picker *p);               /* all that is wanted is here */
 
 /* Returns the peer's number (>= 0), or -1 when PICKER_PEERS_MAX are known. */
 int picker_peer_add(struct picker *p);
