@@ -18,6 +18,7 @@ struct side {
     const struct delta_side *names;
     struct manifest *m;
     struct pack_files *reader;
+    const struct delta_publish_options *o; /* may stop it at each read; NULL: nothing does */
     struct delta_files files;
 };
 
@@ -31,6 +32,19 @@ struct making {
     uint64_t bytes;
 };
 
+/* Progress is told segment by segment, and a window takes long to match: whoever stops it should not
+ * have to wait for that. */
+static int side_read(void *ctx, size_t entry, void *data, size_t len, uint64_t offset,
+                     struct err *err)
+{
+    const struct side *side = ctx;
+
+    if (side->o != NULL && side->o->progress != NULL &&
+        side->o->progress(side->o->ctx, 0, side->m->stream_bytes) < 0)
+        return err_set(err, ERR_CANCELLED, "stopped while the delta was made");
+    return pack_files_read(side->reader, entry, data, len, offset, err);
+}
+
 static int side_open(struct side *side, struct store *s, const struct delta_side *names,
                      size_t kept, struct err *err)
 {
@@ -39,7 +53,7 @@ static int side_open(struct side *side, struct store *s, const struct delta_side
     side->names = names;
     if (r == 0)
         r = pack_files_open(&side->reader, s, side->m, &names->artifact, &names->pack, kept, err);
-    side->files = (struct delta_files){ pack_files_read, side->reader };
+    side->files = (struct delta_files){ side_read, side };
     return r;
 }
 
@@ -281,7 +295,12 @@ int artifact_publish_delta(struct store *s, const struct delta_side *base,
                            const struct delta_publish_options *options, struct published_delta *ret,
                            struct err *err)
 {
-    struct making m = { .store = s, .o = options, .fd = -1, .payload_fd = -1 };
+    struct making m = { .store = s,
+                        .o = options,
+                        .base = { .o = options },
+                        .target = { .o = options },
+                        .fd = -1,
+                        .payload_fd = -1 };
     struct published_delta out = { .compressed = BUF_INIT };
     int r = side_open(&m.base, s, base, KEPT, err);
 

@@ -18,7 +18,7 @@ struct delta_side {
 struct delta_publish_options {
     int level;        /* DELTA_LEVEL_MIN..MAX; 0: DELTA_LEVEL */
     unsigned threads; /* 0: one */
-    /* < 0 stops with -ERR_CANCELLED. May be NULL. */
+    /* < 0 stops with -ERR_CANCELLED. May be NULL. From any thread; done says little. */
     int (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
 };
