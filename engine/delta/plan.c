@@ -96,6 +96,14 @@ static uint64_t apart(uint64_t a, uint64_t b)
     return a > b ? a - b : b - a;
 }
 
+/* Two artifacts of one file each are versions of one thing, whatever the files are called. */
+static int64_t only_file(const struct plan *p)
+{
+    if (p->nfiles != 1 || p->target->nentries != 1)
+        return NONE;
+    return p->by_name[0].index;
+}
+
 /* Of the base's files of that name: the one of the same path, else the one nearest in size. */
 static int64_t same_name(const struct plan *p, const struct entry *e)
 {
@@ -114,7 +122,7 @@ static int64_t same_name(const struct plan *p, const struct entry *e)
         distance = apart(b->size, e->size);
         best = p->by_name[i].index;
     }
-    return best;
+    return best == NONE ? only_file(p) : best;
 }
 
 static struct delta_group *add_group(struct plan *p, uint64_t begin, uint64_t length)

@@ -2,8 +2,9 @@
  *
  * A file with the digest of one in the base needs nothing. Any other is paired with the base's file
  * of the same path, else with one of the same name whose size is within a factor of two, the nearest
- * first; else it has no source. A large file is a group of its own (a very large one several), small
- * ones that lie together share a group, with what is unchanged between them.
+ * first; else, if both artifacts are one file, with that; else it has no source. A large file is a
+ * group of its own (a very large one several), small ones that lie together share a group, with
+ * what is unchanged between them.
  *
  * Pure; the flags and layouts of groups are left to the encoder, which sees the bytes. */
 #ifndef DELTA_PLAN_H

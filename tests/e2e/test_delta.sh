@@ -13,6 +13,13 @@ printf 'a little different' | dd of="$TMP/new/share/data" bs=1 seek=4500000 conv
 tail -c 5000000 "$TMP/old/share/data" >"$TMP/new/share/part"
 strip "$TMP/new/bin/engine" 2>/dev/null
 
+# Two files are versions of one thing, whatever they are called.
+run renamed "$ENGINE" delta make -o json "$TMP/old/share/data" "$TMP/new/share/data" "$TMP/same-name.pack"
+cp "$TMP/new/share/data" "$TMP/data-2"
+run renamed "$ENGINE" delta make -o json "$TMP/old/share/data" "$TMP/data-2" "$TMP/renamed.pack"
+is "one file under another name: exit 0" "$RC" 0
+is "it is told as a difference" "$(($(stat -c %s "$TMP/renamed.pack") < 2000))" 1
+
 run make "$ENGINE" delta make --level 3 -o json "$TMP/old" "$TMP/new" "$TMP/pack"
 is "make: exit 0" "$RC" 0
 is "it is a delta" "$(jq -r .kind "$OUT")" delta
