@@ -136,6 +136,8 @@ static void add_worker(struct fleet *f)
     child_arg(c, "%s/store", f->dir);
     child_arg(c, "--work");
     child_arg(c, "%s/work", f->dir);
+    child_arg(c, "--slots"); /* a delta in the making keeps no build waiting */
+    child_arg(c, "2");
     child_arg(c, "--hide"); /* keys, tokens, other builds: a build sees its own folder only */
     child_arg(c, "%s", f->dir);
     if (f->o.sandbox != NULL) {
