@@ -25,6 +25,7 @@ struct link *link_new(struct loop *loop, struct link_identity *self,
     l->ctx = ctx;
     l->fd = -1;
     l->peer_region = mem_strdup("");
+    self->links++;
     list_init(&l->node);
     timer_start(loop, &l->timer, self->open_ms, 0, on_timer);
     return l;
@@ -43,6 +44,7 @@ static void link_free(struct link *l)
 void link_discard(struct link *l)
 {
     timer_stop(&l->timer);
+    l->self->links--;
     link_free(l);
 }
 
@@ -50,6 +52,7 @@ void link_tell_closed(void *arg)
 {
     struct link *l = arg;
 
+    l->self->links--; /* before: the last one to be told may free the identity */
     if (l->told || !l->accepted)
         l->handler->closed(l->ctx, l, &l->why);
     link_free(l);

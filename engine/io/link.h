@@ -35,6 +35,8 @@ struct link_identity; /* our certificate, key, CA, cluster, role, id, region */
 MUST_CHECK int link_identity_load(struct link_identity **ret, const char *dir, const char *region,
                                   struct err *err);
 void link_identity_free(struct link_identity *i); /* after all its links and listeners are closed */
+/* Its links that have not ended: run the loop until there are none before it is freed. */
+size_t link_identity_links(const struct link_identity *i);
 const char *link_identity_id(const struct link_identity *i);
 const char *link_identity_cluster(const struct link_identity *i);
 /* Other times than LINK_OPEN_MS, LINK_PING_MS and LINK_SILENT_MS for links made from now on: for

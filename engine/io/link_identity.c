@@ -87,6 +87,11 @@ void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t p
     i->silent_ms = silent_ms;
 }
 
+size_t link_identity_links(const struct link_identity *i)
+{
+    return i == NULL ? 0 : i->links;
+}
+
 const char *link_identity_id(const struct link_identity *i)
 {
     return i->name.id;

@@ -50,6 +50,7 @@ struct link_identity {
     struct tls_name name;
     char *region;
     int64_t open_ms, ping_ms, silent_ms;
+    size_t links; /* that are not ended */
 };
 
 struct link {

@@ -171,7 +171,8 @@ static void on_stopped(void *arg)
 
 static bool is_stopped(struct scene *s)
 {
-    return s->stopped && s->link == NULL;
+    return s->stopped && s->link == NULL &&
+           link_identity_links(s->control) + link_identity_links(s->region) == 0;
 }
 
 static int stop(void **state)

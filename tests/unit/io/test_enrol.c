@@ -17,6 +17,7 @@ struct scene {
     const char *ca, *dir;
     struct link_identity *self, *theirs;
     struct link_listener *listener;
+    struct timer quiet;
     struct enrol_options o;
     unsigned char secret[SECRET_BYTES];
     int rv, opened, asked;
@@ -82,9 +83,20 @@ static void start(struct scene *s)
     assert_ok(pki_pin(s->ca, &s->o.pin, &err), &err);
 }
 
+static void when_quiet(struct timer *t)
+{
+    struct scene *s = CONTAINER_OF(t, struct scene, quiet);
+
+    if (link_identity_links(s->self) + link_identity_links(s->theirs) == 0)
+        loop_stop(s->loop);
+}
+
 static void end(struct scene *s)
 {
     link_listener_close(s->listener);
+    timer_start(s->loop, &s->quiet, 0, 5, when_quiet);
+    loop_run(s->loop);
+    timer_stop(&s->quiet);
     link_identity_free(s->self);
     link_identity_free(s->theirs);
     loop_free(s->loop);
