@@ -94,9 +94,10 @@ bench-quickstart: all
 bench-delta: all
 	@tests/bench/delta $(ARGS)
 
-## make bench-swarm   a file to many machines behind shaped links (root; PEERS=16 RATE=100 SIZE=128)
+## make bench-swarm   a file to many machines behind shaped links, beside other programs (root;
+##                    PEERS=16 RATE=100 SIZE=128 ONLY=ours and more: see tests/bench/swarm)
 bench-swarm: all
-	@PEERS=$(or $(PEERS),16) RATE=$(or $(RATE),100) SIZE=$(or $(SIZE),128) tests/bench/swarm
+	@tests/bench/swarm
 
 ## make clean    remove what was built
 clean:
