@@ -126,13 +126,15 @@ static int open_unpack(struct assembly *a, struct err *err)
                                 .manifest = a->manifest,
                                 .artifact = a->artifact,
                                 .verify_base = true };
+    struct unpack_base b = { base_tree, NULL };
 
     manifest_free(a->base_manifest);
     a->base_manifest = NULL;
     if (!hash_is_zero(&a->base) &&
         releases_read_manifest(a->dir, &a->base, &a->base_manifest, &a->base_artifact, NULL) == 0) {
-        o.base = base_tree;
-        o.base_manifest = a->base_manifest;
+        b.manifest = a->base_manifest;
+        o.bases = &b;
+        o.nbases = 1;
     }
     return unpack_open(&a->unpack, &o, err);
 }

@@ -539,6 +539,7 @@ static int move_file(const struct applying *a, const char *out, struct err *err)
 static int apply(struct applying *a, const char *base, const char *path, const char *out,
                  struct err *err)
 {
+    struct unpack_base b;
     struct unpack_options u;
     int r = open_file(&a->pack, path, err);
 
@@ -558,12 +559,13 @@ static int apply(struct applying *a, const char *base, const char *path, const c
         return r;
     a->staging = mem_printf("%s.part", out);
     a->dest = a->pack.info.tree ? mem_strdup(out) : mem_printf("%s.tree", out);
+    b = (struct unpack_base){ a->base.dir, a->base.m };
     u = (struct unpack_options){ .staging = a->staging,
                                  .dest = a->dest,
                                  .manifest = a->pack.m,
                                  .artifact = a->pack.info.target,
-                                 .base = a->base.is_tree ? a->base.dir : NULL,
-                                 .base_manifest = a->base.is_tree ? a->base.m : NULL };
+                                 .bases = &b,
+                                 .nbases = a->base.is_tree };
     r = unpack_open(&a->unpack, &u, err);
     if (r == 0)
         r = unpack_all(a, err);

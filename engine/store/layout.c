@@ -19,10 +19,17 @@ struct parent {
     char path[PATH_MAX_BYTES + 1];
 };
 
+/* A file of a base. */
+struct base_file {
+    const struct entry *e;
+    size_t base;
+};
+
 struct layout {
     const struct unpack_options *o;
-    struct parent tree, base;
-    const struct entry **files; /* of the base, by digest and mode */
+    struct parent tree, bases[UNPACK_BASES_MAX]; /* root -1: cannot be opened */
+    size_t nbases;
+    struct base_file *files; /* of the bases, by digest, then base */
     size_t nfiles;
     unsigned char *chunk;
 };
@@ -52,46 +59,46 @@ static int open_parent(struct parent *p, const char *path, const char **ret_name
 
 static int by_digest(const void *a, const void *b)
 {
-    const struct entry *x = *(const struct entry *const *)a;
-    const struct entry *y = *(const struct entry *const *)b;
-    int order = hash_compare(&x->hash, &y->hash);
+    const struct base_file *x = a, *y = b;
+    int order = hash_compare(&x->e->hash, &y->e->hash);
 
-    return order != 0 ? order : (x->mode > y->mode) - (x->mode < y->mode);
+    if (order == 0)
+        order = (x->base > y->base) - (x->base < y->base);
+    return order != 0 ? order : (x->e > y->e) - (x->e < y->e);
 }
 
-static void list_base(struct layout *l)
+static void list_bases(struct layout *l)
 {
-    const struct manifest *m = l->o->base_manifest;
+    size_t total = 0;
 
-    l->files = mem_calloc(m->nentries, sizeof(const struct entry *));
-    for (size_t i = 0; i < m->nentries; i++) {
-        if (m->entries[i].kind == ENTRY_FILE && m->entries[i].size > 0)
-            l->files[l->nfiles++] = &m->entries[i];
+    for (size_t k = 0; k < l->nbases; k++)
+        total += l->bases[k].root < 0 ? 0 : l->o->bases[k].manifest->nentries;
+    l->files = mem_calloc(total + 1, sizeof(*l->files));
+    for (size_t k = 0; k < l->nbases; k++) {
+        const struct manifest *m = l->o->bases[k].manifest;
+
+        for (size_t i = 0; l->bases[k].root >= 0 && i < m->nentries; i++) {
+            if (m->entries[i].kind == ENTRY_FILE && m->entries[i].size > 0)
+                l->files[l->nfiles++] = (struct base_file){ &m->entries[i], k };
+        }
     }
-    if (l->nfiles > 0)
-        qsort(l->files, l->nfiles, sizeof(const struct entry *), by_digest);
+    qsort(l->files, l->nfiles, sizeof(*l->files), by_digest);
 }
 
-/* The base's file with e's digest, of e's mode if there is one. */
-static const struct entry *find_base(const struct layout *l, const struct entry *e)
+/* The first file of a base with e's digest; those that follow may have it, too. */
+static size_t find_base(const struct layout *l, const struct entry *e)
 {
-    const struct entry *found = NULL;
     size_t low = 0, high = l->nfiles;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (hash_compare(&l->files[middle]->hash, &e->hash) < 0)
+        if (hash_compare(&l->files[middle].e->hash, &e->hash) < 0)
             low = middle + 1;
         else
             high = middle;
     }
-    for (; low < l->nfiles && hash_equal(&l->files[low]->hash, &e->hash); low++) {
-        found = l->files[low];
-        if (found->mode == e->mode)
-            break;
-    }
-    return found;
+    return low;
 }
 
 /* Reads fd to its end; copies to `to` unless that is < 0. True if it is what e says. */
@@ -138,13 +145,14 @@ static bool linked_is_good(struct layout *l, const char *name, const struct entr
     return good;
 }
 
-static bool link_file(struct layout *l, const struct entry *from, const char *name,
+static bool link_file(struct layout *l, const struct base_file *from, const char *name,
                       const struct entry *e)
 {
+    struct parent *base = &l->bases[from->base];
     const char *base_name = NULL;
 
-    if (from->mode != e->mode || open_parent(&l->base, from->path, &base_name, NULL) < 0 ||
-        linkat(l->base.fd, base_name, l->tree.fd, name, 0) < 0)
+    if (from->e->mode != e->mode || open_parent(base, from->e->path, &base_name, NULL) < 0 ||
+        linkat(base->fd, base_name, l->tree.fd, name, 0) < 0)
         return false;
     if (linked_is_good(l, name, e))
         return true;
@@ -153,15 +161,16 @@ static bool link_file(struct layout *l, const struct entry *from, const char *na
 }
 
 /* 1: copied and durable. 0: the base's file is not what it should be. */
-static int copy_file(struct layout *l, const struct entry *from, const char *name,
+static int copy_file(struct layout *l, const struct base_file *from, const char *name,
                      const struct entry *e, struct err *err)
 {
+    int root = l->bases[from->base].root;
     bool good;
     int in = -1;
     int r = 0;
     int out;
 
-    if (tree_open_beneath(&in, l->base.root, from->path, O_RDONLY | O_NONBLOCK, 0, NULL) < 0)
+    if (tree_open_beneath(&in, root, from->e->path, O_RDONLY | O_NONBLOCK, 0, NULL) < 0)
         return 0;
     out = openat(l->tree.fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (out < 0) {
@@ -178,18 +187,31 @@ static int copy_file(struct layout *l, const struct entry *from, const char *nam
     return r < 0 ? err_wrap(err, "copy %s", e->path) : good;
 }
 
+/* From the bases: 1: complete. 0: none has it. A link first, for nothing is written then. */
+static int take_from_bases(struct layout *l, const struct entry *e, const char *name,
+                           struct err *err)
+{
+    size_t first = find_base(l, e), end = first;
+    int r = 0;
+
+    while (end < l->nfiles && hash_equal(&l->files[end].e->hash, &e->hash))
+        end++;
+    for (size_t i = first; i < end; i++) {
+        if (link_file(l, &l->files[i], name, e))
+            return 1;
+    }
+    for (size_t i = first; r == 0 && i < end; i++)
+        r = copy_file(l, &l->files[i], name, e, err);
+    return r;
+}
+
 /* 1: complete. */
 static int make_file(struct layout *l, const struct entry *e, const char *name, struct err *err)
 {
-    const struct entry *from = l->o->base_manifest == NULL ? NULL : find_base(l, e);
-    int fd;
+    int fd, r = take_from_bases(l, e, name, err);
 
-    if (from != NULL) {
-        int r = link_file(l, from, name, e) ? 1 : copy_file(l, from, name, e, err);
-
-        if (r != 0)
-            return r;
-    }
+    if (r != 0)
+        return r;
     fd = openat(l->tree.fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_sys(err, errno, "create %s", e->path);
@@ -221,30 +243,43 @@ static int make_entry(struct layout *l, size_t i, struct bitmap *local, struct e
     return r < 0 ? r : 0;
 }
 
+static void open_bases(struct layout *l)
+{
+    l->nbases = l->o->nbases < UNPACK_BASES_MAX ? l->o->nbases : UNPACK_BASES_MAX;
+    for (size_t i = 0; i < l->nbases; i++) {
+        l->bases[i].fd = -1;
+        l->bases[i].root = open(l->o->bases[i].dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    list_bases(l);
+}
+
+static void close_parent(struct parent *p)
+{
+    if (p->fd >= 0)
+        close(p->fd);
+    if (p->root >= 0)
+        close(p->root);
+}
+
 int layout_make(int tree_fd, const struct unpack_options *o, struct bitmap *local, struct err *err)
 {
-    struct unpack_options options = *o;
-    struct layout l = { .o = &options, .tree = { .root = tree_fd, .fd = -1 } };
+    struct layout *l = mem_alloc(sizeof(*l));
     int r = 0;
 
-    l.base.fd = l.base.root = -1;
-    l.chunk = mem_alloc(CHUNK_BYTES);
-    if (o->base != NULL && o->base_manifest != NULL)
-        l.base.root = open(o->base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (l.base.root < 0)
-        options.base_manifest = NULL; /* no base: everything is fetched */
-    else
-        list_base(&l);
+    l->o = o;
+    l->tree.root = tree_fd;
+    l->tree.fd = -1;
+    l->chunk = mem_alloc(CHUNK_BYTES);
+    open_bases(l);
     for (size_t i = 0; r == 0 && i < o->manifest->nentries; i++)
-        r = make_entry(&l, i, local, err);
-    if (l.tree.fd >= 0)
-        close(l.tree.fd);
-    if (l.base.fd >= 0)
-        close(l.base.fd);
-    if (l.base.root >= 0)
-        close(l.base.root);
-    free(l.files);
-    free(l.chunk);
+        r = make_entry(l, i, local, err);
+    l->tree.root = -1; /* the caller's */
+    close_parent(&l->tree);
+    for (size_t i = 0; i < l->nbases; i++)
+        close_parent(&l->bases[i]);
+    free(l->files);
+    free(l->chunk);
+    free(l);
     return r;
 }
 

@@ -1,5 +1,5 @@
 /* layout.h - the first step of unpacking: directories, links and empty files of a manifest, and the
- * files that a base on this disk can give. Use it through unpack.h, which tells the rules. */
+ * files that bases on this disk can give. Use it through unpack.h, which tells the rules. */
 #ifndef STORE_LAYOUT_H
 #define STORE_LAYOUT_H
 

@@ -13,10 +13,11 @@
  * A staging directory of another artifact, or one that does not look as it should, is emptied
  * first.
  *
- * With a base (the release before), files with an equal digest and mode are hard-linked, others
- * with an equal digest copied; segments made of such files alone are not needed. A linked file is
- * never written to. Base files are trusted to be what its manifest says if their size is right;
- * with verify_base they are hashed.
+ * With bases (releases before, on the same disk), files with an equal digest and mode are
+ * hard-linked, others with an equal digest copied; segments made of such files alone are not needed.
+ * A linked file is never written to. Base files are trusted to be what their manifest says if their
+ * size is right; with verify_base they are hashed, and one that is not right is looked for in the
+ * other bases.
  *
  * Paths are walked component by component without following links. One thread at a time. Errors:
  * -ERR_NO_SPACE, -ERR_DENIED, -ERR_IO with the path; then the staging stays and can be continued.
@@ -28,15 +29,21 @@
 
 #include "wire/manifest.h"
 
-enum { UNPACK_BATCH = 64 };
+enum { UNPACK_BATCH = 64, UNPACK_BASES_MAX = 16 };
+
+/* A tree on disk and what should be in it. One that cannot be opened gives nothing. */
+struct unpack_base {
+    const char *dir;
+    const struct manifest *manifest;
+};
 
 struct unpack_options {
-    const char *staging;                  /* a directory of our own; made; on dest's file system */
-    const char *dest;                     /* final name; its parent must be there */
-    const struct manifest *manifest;      /* borrowed until unpack_close() */
-    struct hash artifact;                 /* its digest */
-    const char *base;                     /* a tree on disk, or NULL */
-    const struct manifest *base_manifest; /* of base, or NULL; borrowed during unpack_open() */
+    const char *staging;             /* a directory of our own; made; on dest's file system */
+    const char *dest;                /* final name; its parent must be there */
+    const struct manifest *manifest; /* borrowed until unpack_close() */
+    struct hash artifact;            /* its digest */
+    const struct unpack_base *bases; /* the first that has a file gives it; borrowed during open */
+    size_t nbases;                   /* at most UNPACK_BASES_MAX */
     bool verify_base;
 };
 

@@ -106,6 +106,56 @@ static void test_a_spoiled_base(void **state)
     releases_close(&r);
 }
 
+/* Two bases: each gives what only it has; of a file that both have, the sound one; a copy from
+ * either where no mode fits. */
+static void test_two_bases(void **state)
+{
+    const char *older = tmpdir_fresh();
+    struct releases r = two_releases();
+    struct source old;
+    struct unpack_base bases[2];
+    struct place p = place_new();
+    struct unpack_options o = { .staging = p.staging,
+                                .dest = p.dest,
+                                .manifest = r.two.m,
+                                .artifact = r.two.artifact,
+                                .bases = bases,
+                                .nbases = 2,
+                                .verify_base = true };
+    struct unpack *u = NULL;
+    struct err err = ERR_INIT;
+    char *changed = mem_printf("%s/e-changed", p.dest), *kept = mem_printf("%s/a-kept", p.dest);
+    char *mode = mem_printf("%s/c-mode", p.dest);
+    size_t len;
+    char *bytes = tmpdir_read(in(r.one.dir, "a-kept"), &len);
+    int fd;
+
+    (void)state;
+    tmpdir_write(in(older, "was-new-once"), "after!", 6);
+    tmpdir_write(in(older, "executable"), "mode!", 5);
+    tmpdir_write(in(older, "kept"), bytes, len);
+    free(bytes);
+    chmod(in(older, "executable"), 0755);
+    old = source_of(older);
+    fd = open(in(r.one.dir, "a-kept"), O_WRONLY);
+    assert_int_equal(pwrite(fd, "spoiled", 7, 100), 7);
+    close(fd);
+    bases[0] = (struct unpack_base){ r.one.dir, r.one.m };
+    bases[1] = (struct unpack_base){ older, old.m };
+    assert_ok(unpack_open(&u, &o, &err), &err);
+    assert_int_equal(unpack_needed_count(u), 0);
+    finish(u, &r.two, &p);
+    assert_int_equal(inode_of(changed), inode_of(in(older, "was-new-once")));
+    assert_int_equal(inode_of(kept), inode_of(in(older, "kept")));
+    assert_int_equal(inode_of(mode), inode_of(in(older, "executable")));
+    free(changed);
+    free(kept);
+    free(mode);
+    place_release(&p);
+    tree_close(old.tree);
+    releases_close(&r);
+}
+
 static void test_a_base_that_is_not_there(void **state)
 {
     struct releases r = two_releases();
@@ -127,6 +177,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base),
         cmocka_unit_test(test_a_spoiled_base),
+        cmocka_unit_test(test_two_bases),
         cmocka_unit_test(test_a_base_that_is_not_there),
     };
 

@@ -90,13 +90,12 @@ static inline struct unpack *open_unpack(const struct source *s, const struct pl
                                 .manifest = s->m,
                                 .artifact = s->artifact,
                                 .verify_base = verify };
+    struct unpack_base b = { base == NULL ? NULL : base->dir, base == NULL ? NULL : base->m };
     struct err err = ERR_INIT;
     struct unpack *u = NULL;
 
-    if (base != NULL) {
-        o.base = base->dir;
-        o.base_manifest = base->m;
-    }
+    o.bases = &b;
+    o.nbases = base != NULL;
     assert_ok(unpack_open(&u, &o, &err), &err);
     return u;
 }
