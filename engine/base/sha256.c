@@ -7,9 +7,13 @@
 
 #include "base/hex.h"
 #include "base/mem.h"
+#include "base/sha256_x86.h"
 
 struct sha256 {
-    EVP_MD_CTX *ctx;
+    uint32_t h[SHA256_WORDS];
+    uint64_t bytes;                    /* so far */
+    unsigned char block[SHA256_BLOCK]; /* the last bytes % SHA256_BLOCK of them */
+    EVP_MD_CTX *ctx;                   /* NULL: computed here */
 };
 
 static void check(int ok)
@@ -18,14 +22,33 @@ static void check(int ok)
         abort(); /* libcrypto fails here only when it is out of memory or broken */
 }
 
-struct sha256 *sha256_new(void)
+static void start(struct sha256 *s)
 {
-    struct sha256 *s = mem_alloc(sizeof(*s));
+    static const uint32_t initial[SHA256_WORDS] = {
+        0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+        0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19
+    };
 
+    memcpy(s->h, initial, sizeof(initial));
+    s->bytes = 0;
+}
+
+struct sha256 *sha256_new_by(bool libcrypto)
+{
+    struct sha256 *s = mem_calloc(1, sizeof(*s));
+
+    start(s);
+    if (!libcrypto && sha256_x86_there())
+        return s;
     s->ctx = EVP_MD_CTX_new();
     check(s->ctx != NULL);
     check(EVP_DigestInit_ex(s->ctx, EVP_sha256(), NULL));
     return s;
+}
+
+struct sha256 *sha256_new(void)
+{
+    return sha256_new_by(false);
 }
 
 void sha256_free(struct sha256 *s)
@@ -36,26 +59,150 @@ void sha256_free(struct sha256 *s)
     free(s);
 }
 
+void sha256_copy(struct sha256 *to, const struct sha256 *from)
+{
+    EVP_MD_CTX *ctx = to->ctx;
+
+    *to = *from;
+    to->ctx = ctx;
+    if (ctx != NULL)
+        check(EVP_MD_CTX_copy_ex(ctx, from->ctx));
+}
+
+/* Completes a block that was begun; gives how many bytes that took. */
+static size_t fill(struct sha256 *s, const unsigned char *data, size_t len)
+{
+    size_t have = (size_t)(s->bytes % SHA256_BLOCK);
+    size_t n = have == 0 ? 0 : SHA256_BLOCK - have;
+
+    n = n < len ? n : len;
+    if (n > 0)
+        memcpy(s->block + have, data, n);
+    if (n > 0 && have + n == SHA256_BLOCK)
+        sha256_x86_one(s->h, s->block, 1);
+    s->bytes += n;
+    return n;
+}
+
+/* What begins at a block's begin. */
+static void add_blocks(struct sha256 *s, const unsigned char *data, size_t len)
+{
+    size_t blocks = len / SHA256_BLOCK, rest = len % SHA256_BLOCK;
+
+    if (blocks > 0)
+        sha256_x86_one(s->h, data, blocks);
+    if (rest > 0)
+        memcpy(s->block, data + (len - rest), rest);
+    s->bytes += len;
+}
+
 void sha256_add(struct sha256 *s, const void *data, size_t len)
 {
-    check(EVP_DigestUpdate(s->ctx, data, len));
+    size_t n;
+
+    if (s->ctx != NULL) {
+        check(EVP_DigestUpdate(s->ctx, data, len));
+        return;
+    }
+    n = fill(s, data, len);
+    if (n < len)
+        add_blocks(s, (const unsigned char *)data + n, len - n);
+}
+
+void sha256_add_two(struct sha256 *a, const void *data_a, size_t len_a, struct sha256 *b,
+                    const void *data_b, size_t len_b)
+{
+    const unsigned char *x = data_a, *y = data_b;
+    size_t n, blocks;
+
+    if (a->ctx != NULL || b->ctx != NULL) {
+        sha256_add(a, x, len_a);
+        sha256_add(b, y, len_b);
+        return;
+    }
+    n = fill(a, x, len_a);
+    len_a -= n;
+    x += n;
+    n = fill(b, y, len_b);
+    len_b -= n;
+    y += n;
+    blocks = (len_a < len_b ? len_a : len_b) / SHA256_BLOCK;
+    n = blocks * SHA256_BLOCK;
+    if (blocks > 0)
+        sha256_x86_two(a->h, x, b->h, y, blocks);
+    a->bytes += n;
+    b->bytes += n;
+    if (len_a > n)
+        add_blocks(a, x + n, len_a - n);
+    if (len_b > n)
+        add_blocks(b, y + n, len_b - n);
+}
+
+static void put_big_endian(unsigned char *out, uint64_t v, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        out[i] = (unsigned char)(v >> (8 * (bytes - 1 - i)));
+}
+
+/* A one bit, zeros, and the length in bits at the end of the last block. */
+static struct hash finish(struct sha256 *s)
+{
+    unsigned char tail[2 * SHA256_BLOCK] = { 0 };
+    size_t have = (size_t)(s->bytes % SHA256_BLOCK);
+    size_t len = have + 1 + 8 <= SHA256_BLOCK ? SHA256_BLOCK : 2 * SHA256_BLOCK;
+    struct hash h;
+
+    memcpy(tail, s->block, have);
+    tail[have] = 0x80;
+    put_big_endian(tail + len - 8, s->bytes * 8, 8);
+    sha256_x86_one(s->h, tail, len / SHA256_BLOCK);
+    for (size_t i = 0; i < SHA256_WORDS; i++)
+        put_big_endian(h.b + 4 * i, s->h[i], 4);
+    return h;
 }
 
 struct hash sha256_done(struct sha256 *s)
 {
     struct hash h;
 
-    check(EVP_DigestFinal_ex(s->ctx, h.b, NULL));
-    check(EVP_DigestInit_ex(s->ctx, EVP_sha256(), NULL));
+    if (s->ctx != NULL) {
+        check(EVP_DigestFinal_ex(s->ctx, h.b, NULL));
+        check(EVP_DigestInit_ex(s->ctx, EVP_sha256(), NULL));
+        return h;
+    }
+    h = finish(s);
+    start(s);
     return h;
 }
 
 struct hash sha256_of(const void *data, size_t len)
 {
+    struct sha256 s = { .ctx = NULL };
     struct hash h;
 
-    SHA256(data, len, h.b);
-    return h;
+    if (!sha256_x86_there()) {
+        SHA256(data, len, h.b);
+        return h;
+    }
+    start(&s);
+    sha256_add(&s, data, len);
+    return finish(&s);
+}
+
+void sha256_of_two(const void *a, size_t len_a, const void *b, size_t len_b, struct hash ret[2])
+{
+    struct sha256 x = { .ctx = NULL }, y = { .ctx = NULL };
+
+    if (!sha256_x86_there()) {
+        ret[0] = sha256_of(a, len_a);
+        ret[1] = sha256_of(b, len_b);
+        return;
+    }
+    start(&x);
+    start(&y);
+    sha256_add_two(&x, a, len_a, &y, b, len_b);
+    ret[0] = finish(&x);
+    ret[1] = finish(&y);
 }
 
 bool hash_equal(const struct hash *a, const struct hash *b)

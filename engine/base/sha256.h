@@ -1,5 +1,8 @@
 /* sha256.h - SHA-256 digests: the name of every artifact, pack, release and segment.
- * FIPS 180-4, computed by libcrypto (which uses the processor's SHA instructions). */
+ *
+ * FIPS 180-4, by the processor's SHA instructions (sha256_x86.h), else by libcrypto. With them, two
+ * digests that are made side by side cost a third more than one: the calls named _two are for that.
+ * Where there are none, they do one after the other. */
 #ifndef BASE_SHA256_H
 #define BASE_SHA256_H
 
@@ -17,9 +20,18 @@ struct sha256; /* a digest in the making */
 struct sha256 *sha256_new(void);
 void sha256_free(struct sha256 *s);
 void sha256_add(struct sha256 *s, const void *data, size_t len);
-struct hash sha256_done(struct sha256 *s); /* resets s for the next digest */
+struct hash sha256_done(struct sha256 *s);                      /* resets s for the next digest */
+void sha256_copy(struct sha256 *to, const struct sha256 *from); /* both made by sha256_new() */
 
 struct hash sha256_of(const void *data, size_t len);
+
+/* a and b are not the same digest; their data may be, and is then read once. */
+void sha256_add_two(struct sha256 *a, const void *data_a, size_t len_a, struct sha256 *b,
+                    const void *data_b, size_t len_b);
+void sha256_of_two(const void *a, size_t len_a, const void *b, size_t len_b, struct hash ret[2]);
+
+/* For tests: as sha256_new(), but by libcrypto whatever the processor is. */
+struct sha256 *sha256_new_by(bool libcrypto);
 
 bool hash_equal(const struct hash *a, const struct hash *b);
 bool hash_is_zero(const struct hash *h);

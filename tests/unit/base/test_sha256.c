@@ -1,5 +1,7 @@
 #include "lib/check.h"
 
+#include <openssl/sha.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -68,6 +70,127 @@ static void it_can_be_fed_in_any_portions_and_again(void **state)
     sha256_free(s);
 }
 
+/* libcrypto's answer, which knows nothing of our code. */
+static struct hash reference(const void *data, size_t len)
+{
+    struct hash h;
+
+    SHA256(data, len, h.b);
+    return h;
+}
+
+enum { ODD_LENGTHS = 300, MARGIN = 64 };
+
+static unsigned char *noise(size_t len, uint64_t seed)
+{
+    unsigned char *data = mem_alloc(len);
+
+    for (size_t i = 0; i < len; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        data[i] = (unsigned char)(seed >> 56);
+    }
+    return data;
+}
+
+static void any_length_at_any_address_is_as_libcrypto_says(void **state)
+{
+    unsigned char *data = noise(ODD_LENGTHS + MARGIN, 1);
+
+    (void)state;
+    for (size_t len = 0; len <= ODD_LENGTHS; len++) {
+        for (size_t at = 0; at < MARGIN; at += len % 7 + 1) {
+            struct hash ours = sha256_of(data + at, len), theirs = reference(data + at, len);
+
+            assert_memory_equal(ours.b, theirs.b, HASH_BYTES);
+        }
+    }
+    free(data);
+}
+
+static void two_at_once_are_as_one_by_one(void **state)
+{
+    unsigned char *a = noise(ODD_LENGTHS + MARGIN, 2), *b = noise(ODD_LENGTHS + MARGIN, 3);
+
+    (void)state;
+    for (size_t x = 0; x <= ODD_LENGTHS; x += 3) {
+        for (size_t y = 0; y <= ODD_LENGTHS; y += x % 5 + 1) {
+            size_t at = (x + y) % MARGIN;
+            struct hash two[2], first = reference(a + at, x), second = reference(b, y);
+
+            sha256_of_two(a + at, x, b, y, two);
+            assert_memory_equal(two[0].b, first.b, HASH_BYTES);
+            assert_memory_equal(two[1].b, second.b, HASH_BYTES);
+        }
+    }
+    free(a);
+    free(b);
+}
+
+/* A digest of everything and one of each stretch of 1000 bytes: as of a file and its segments. */
+static void feed_two(bool libcrypto, const unsigned char *data, size_t len, size_t portion)
+{
+    struct sha256 *whole = sha256_new_by(libcrypto), *part = sha256_new_by(libcrypto);
+    struct hash h, expected;
+    enum { PART = 1000 };
+
+    for (size_t at = 0; at < len;) {
+        size_t end = (at / PART + 1) * PART < len ? (at / PART + 1) * PART : len;
+        size_t n = end - at < portion ? end - at : portion;
+
+        sha256_add_two(whole, data + at, n, part, data + at, n);
+        at += n;
+        if (at != end)
+            continue;
+        h = sha256_done(part);
+        expected = reference(data + (end - 1) / PART * PART, end - (end - 1) / PART * PART);
+        assert_memory_equal(h.b, expected.b, HASH_BYTES);
+    }
+    h = sha256_done(whole);
+    expected = reference(data, len);
+    assert_memory_equal(h.b, expected.b, HASH_BYTES);
+    sha256_free(whole);
+    sha256_free(part);
+}
+
+static void two_can_be_fed_in_any_portions(void **state)
+{
+    enum { LEN = 5000 };
+    unsigned char *data = noise(LEN, 4);
+
+    (void)state;
+    for (size_t portion = 1; portion < 1100; portion += portion / 3 + 1) {
+        feed_two(false, data, LEN, portion);
+        feed_two(true, data, LEN, portion);
+    }
+    free(data);
+}
+
+static void a_copy_goes_its_own_way(void **state)
+{
+    enum { LEN = 500 };
+    unsigned char *data = noise(LEN, 5);
+
+    (void)state;
+    for (size_t at = 0; at <= LEN; at += 31) {
+        for (int libcrypto = 0; libcrypto < 2; libcrypto++) {
+            struct sha256 *a = sha256_new_by(libcrypto), *b = sha256_new_by(libcrypto);
+            struct hash ha, hb, expected = reference(data, LEN), shorter = reference(data, at);
+
+            sha256_add(b, "what was there before", 21);
+            sha256_add(a, data, at);
+            sha256_copy(b, a);
+            sha256_add(b, data + at, LEN - at);
+            ha = sha256_done(a);
+            hb = sha256_done(b);
+            assert_memory_equal(ha.b, shorter.b, HASH_BYTES);
+            assert_memory_equal(hb.b, expected.b, HASH_BYTES);
+            sha256_free(a);
+            sha256_free(b);
+        }
+    }
+    free(data);
+}
+
 static void hashes_compare_as_their_bytes(void **state)
 {
     struct hash zero = { { 0 } }, low = { { 0 } }, high = { { 0 } };
@@ -104,6 +227,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(digests_are_those_of_the_standard),
         cmocka_unit_test(it_can_be_fed_in_any_portions_and_again),
+        cmocka_unit_test(any_length_at_any_address_is_as_libcrypto_says),
+        cmocka_unit_test(two_at_once_are_as_one_by_one),
+        cmocka_unit_test(two_can_be_fed_in_any_portions),
+        cmocka_unit_test(a_copy_goes_its_own_way),
         cmocka_unit_test(hashes_compare_as_their_bytes),
         cmocka_unit_test(parse_takes_64_digits_only),
     };
