@@ -14,6 +14,7 @@
 #include "store/crew.h"
 #include "store/tree.h"
 #include "store/tree_files.h"
+#include "store/tree_pair.h"
 #include "store/unpack.h"
 
 enum { HEAD_BYTES = 4 + 1 + 8 + 8, MANIFEST_LEVEL = 9 };
@@ -38,20 +39,16 @@ static void side_close(struct side *s)
     free(s->dir);
 }
 
-static int side_open(struct side *s, const char *path, struct err *err)
+static int side_walk(struct side *s, const char *path, struct err *err)
 {
     AUTO_BUF real = BUF_INIT;
     int r = path_real(&real, path, err);
 
     if (r == 0)
         r = tree_open(&s->tree, path, err);
-    if (r == 0)
-        r = tree_read(s->tree, NULL, NULL, err);
     if (r < 0)
         return r;
     s->m = tree_manifest(s->tree);
-    manifest_encode(&s->encoded, s->m);
-    s->id = sha256_of(s->encoded.data, s->encoded.len);
     s->is_tree = path_is_dir(real.data);
     if (!s->is_tree) {
         char *slash = strrchr(real.data, '/');
@@ -59,9 +56,27 @@ static int side_open(struct side *s, const char *path, struct err *err)
         *(slash == real.data ? slash + 1 : slash) = '\0';
     }
     s->dir = mem_strdup(real.data);
-    r = tree_files_open(&s->reader, s->dir, s->m, err);
+    return 0;
+}
+
+/* Its digests are known now. */
+static int side_finish(struct side *s, struct err *err)
+{
+    manifest_encode(&s->encoded, s->m);
+    s->id = sha256_of(s->encoded.data, s->encoded.len);
+    if (tree_files_open(&s->reader, s->dir, s->m, err) < 0)
+        return err_wrap(err, "%s", s->dir);
     s->files = (struct delta_files){ tree_files_read, s->reader };
-    return r;
+    return 0;
+}
+
+static int side_open(struct side *s, const char *path, struct err *err)
+{
+    int r = side_walk(s, path, err);
+
+    if (r == 0)
+        r = tree_read(s->tree, NULL, NULL, err);
+    return r < 0 ? r : side_finish(s, err);
 }
 
 struct making {
@@ -294,34 +309,21 @@ static uint64_t count_files(const struct manifest *m)
     return files;
 }
 
-/* Both sides at once, if there are threads for it. */
-struct hashing {
-    struct side *sides[2];
-    const char *paths[2];
-    int status[2];
-    struct err err[2];
-};
-
-static void hash_side(void *arg, size_t i, unsigned worker)
-{
-    struct hashing *h = arg;
-
-    (void)worker;
-    if (h->paths[i] != NULL)
-        h->status[i] = side_open(h->sides[i], h->paths[i], &h->err[i]);
-}
-
 static int open_sides(struct making *m, const char *base, const char *target, struct err *err)
 {
-    struct hashing h = { .sides = { &m->base, &m->target }, .paths = { base, target } };
     struct delta_pool pool = { m->o->threads, crew_each, &pool };
+    int r;
 
-    delta_each(&pool, 2, hash_side, &h);
-    for (int i = 0; i < 2; i++) {
-        if (h.status[i] < 0)
-            return err_set(err, h.err[i].code, "%s", h.err[i].text);
-    }
-    return 0;
+    if (base == NULL)
+        return side_open(&m->target, target, err);
+    r = side_walk(&m->base, base, err);
+    if (r == 0)
+        r = side_walk(&m->target, target, err);
+    if (r == 0)
+        r = tree_read_pair(m->base.tree, m->target.tree, &pool, err);
+    if (r == 0)
+        r = side_finish(&m->base, err);
+    return r < 0 ? r : side_finish(&m->target, err);
 }
 
 static int make(struct making *m, const char *base, const char *target, const char *path,

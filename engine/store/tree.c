@@ -9,13 +9,10 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/files.h"
+#include "store/tree_internal.h"
 
-struct tree {
-    struct manifest m;
-    size_t cap;
-    int dir_fd; /* entries' paths are relative to it */
-    char *path; /* for errors */
-};
+enum { READ_AHEAD_FROM = 1 << 20 };
 
 int tree_open_beneath(int *ret_fd, int dir_fd, const char *path, int flags, mode_t mode,
                       struct err *err)
@@ -263,23 +260,30 @@ const struct manifest *tree_manifest(const struct tree *t)
     return &t->m;
 }
 
-/* One pass over the stream: fills the segment buffer, hands it on when it is full. */
+/* One pass over the stream, for the digests of files and segments at once. */
 struct reading {
     struct tree *t;
-    struct sha256 *file;
-    unsigned char *data;
-    size_t len; /* in data */
+    const struct tree_known *known; /* NULL: nothing */
+    struct sha256 *file, *part;     /* of the file, of the segment */
+    unsigned char *data;            /* what was read; of the whole segment so far, if fn wants it */
+    size_t len;                     /* of the segment so far */
     size_t segment;
     int (*fn)(void *ctx, size_t i, const void *data, size_t len, struct err *err);
     void *ctx;
 };
 
+static bool segment_is_known(const struct reading *r)
+{
+    return r->known != NULL && bitmap_get(&r->known->segments, r->segment);
+}
+
 static int end_segment(struct reading *r, struct err *err)
 {
-    size_t i = r->segment++;
-    size_t len = r->len;
+    size_t i = r->segment, len = r->len;
 
-    r->t->m.segments[i] = sha256_of(r->data, len);
+    if (!segment_is_known(r))
+        r->t->m.segments[i] = sha256_done(r->part);
+    r->segment++;
     r->len = 0;
     return r->fn == NULL ? 0 : r->fn(r->ctx, i, r->data, len, err);
 }
@@ -289,44 +293,106 @@ static int changed(const struct tree *t, const struct entry *e, struct err *err)
     return err_set(err, ERR_CONFLICT, "%s/%s: changed while it was read", t->path, e->path);
 }
 
-static int read_bytes(struct reading *r, struct entry *e, int fd, struct err *err)
+/* The next n bytes of a file and segment: reads and hashes them as far as that is wanted. */
+static int take_bytes(struct reading *r, struct entry *e, int fd, uint64_t at, size_t n,
+                      bool file_known, struct err *err)
 {
-    uint64_t left = e->size;
-    char more;
+    unsigned char *data = r->fn == NULL ? r->data : r->data + r->len;
+    int status;
 
-    while (left > 0) {
-        size_t room = SEGMENT_BYTES - r->len;
-        ssize_t n = read(fd, r->data + r->len, left < room ? (size_t)left : room);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_sys(err, errno, "read %s/%s", r->t->path, e->path);
-        if (n == 0)
-            return changed(r->t, e, err);
-        sha256_add(r->file, r->data + r->len, (size_t)n);
-        r->len += (size_t)n;
-        left -= (uint64_t)n;
-        if (r->len == SEGMENT_BYTES) {
-            int status = end_segment(r, err);
-
-            if (status < 0)
-                return status;
-        }
-    }
-    e->hash = sha256_done(r->file);
-    return read(fd, &more, 1) == 0 ? 0 : changed(r->t, e, err);
+    if (file_known && segment_is_known(r))
+        return 0;
+    status = fd_read_at(fd, data, n, at, err);
+    if (status == -(int)ERR_CORRUPT)
+        return changed(r->t, e, err);
+    if (status < 0)
+        return err_wrap(err, "read %s/%s", r->t->path, e->path);
+    if (file_known)
+        sha256_add(r->part, data, n);
+    else if (segment_is_known(r))
+        sha256_add(r->file, data, n);
+    else
+        sha256_add_two(r->file, data, n, r->part, data, n);
+    return 0;
 }
 
-static int read_file(struct reading *r, struct entry *e, struct err *err)
+static int read_bytes(struct reading *r, struct entry *e, int fd, bool file_known, struct err *err)
 {
+    int status = 0;
+    char more;
+
+    for (uint64_t at = 0; status == 0 && at < e->size;) {
+        size_t room = SEGMENT_BYTES - r->len;
+        size_t n = room < TREE_READ_BYTES ? room : TREE_READ_BYTES;
+
+        n = e->size - at < n ? (size_t)(e->size - at) : n;
+        status = take_bytes(r, e, fd, at, n, file_known, err);
+        at += n;
+        r->len += n;
+        if (status == 0 && r->len == SEGMENT_BYTES)
+            status = end_segment(r, err);
+    }
+    if (status < 0 || file_known)
+        return status;
+    e->hash = sha256_done(r->file);
+    return pread(fd, &more, 1, (off_t)e->size) == 0 ? 0 : changed(r->t, e, err);
+}
+
+int tree_open_file(const struct tree *t, const struct entry *e, int *ret_fd, struct err *err)
+{
+    if (tree_open_beneath(ret_fd, t->dir_fd, e->path, O_RDONLY | O_NONBLOCK, 0, err) < 0)
+        return err_wrap(err, "%s", t->path);
+    if (e->size >= READ_AHEAD_FROM)
+        (void)posix_fadvise(*ret_fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* only advice */
+    return 0;
+}
+
+/* All that the file has bytes in? Then there is nothing to read for them. */
+static bool segments_are_known(const struct reading *r, const struct entry *e)
+{
+    for (uint64_t at = e->offset; at < e->offset + e->size;
+         at += SEGMENT_BYTES - at % SEGMENT_BYTES) {
+        if (!bitmap_get(&r->known->segments, (size_t)(at / SEGMENT_BYTES)))
+            return false;
+    }
+    return true;
+}
+
+static int read_file(struct reading *r, size_t i, struct err *err)
+{
+    struct entry *e = &r->t->m.entries[i];
+    bool known = r->known != NULL && bitmap_get(&r->known->files, i);
     int fd = -1;
     int status;
 
-    if (tree_open_beneath(&fd, r->t->dir_fd, e->path, O_RDONLY | O_NONBLOCK, 0, err) < 0)
-        return err_wrap(err, "%s", r->t->path);
-    status = read_bytes(r, e, fd, err);
-    close(fd);
+    if (!known || !segments_are_known(r, e)) {
+        status = tree_open_file(r->t, e, &fd, err);
+        if (status < 0)
+            return status;
+    }
+    status = read_bytes(r, e, fd, known, err);
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+static int read_all(struct reading *r, struct err *err)
+{
+    struct tree *t = r->t;
+    int status = 0;
+
+    r->file = sha256_new();
+    r->part = sha256_new();
+    r->data = mem_alloc(r->fn == NULL ? TREE_READ_BYTES : SEGMENT_BYTES);
+    for (size_t i = 0; status == 0 && i < t->m.nentries; i++) {
+        if (t->m.entries[i].kind == ENTRY_FILE)
+            status = read_file(r, i, err);
+    }
+    if (status == 0 && r->len > 0)
+        status = end_segment(r, err);
+    sha256_free(r->file);
+    sha256_free(r->part);
+    free(r->data);
     return status;
 }
 
@@ -335,19 +401,15 @@ int tree_read(struct tree *t,
               void *ctx, struct err *err)
 {
     struct reading r = { .t = t, .fn = segment, .ctx = ctx };
-    int status = 0;
 
-    r.file = sha256_new();
-    r.data = mem_alloc(SEGMENT_BYTES);
-    for (size_t i = 0; status == 0 && i < t->m.nentries; i++) {
-        if (t->m.entries[i].kind == ENTRY_FILE)
-            status = read_file(&r, &t->m.entries[i], err);
-    }
-    if (status == 0 && r.len > 0)
-        status = end_segment(&r, err);
-    sha256_free(r.file);
-    free(r.data);
-    return status;
+    return read_all(&r, err);
+}
+
+int tree_read_rest(struct tree *t, const struct tree_known *known, struct err *err)
+{
+    struct reading r = { .t = t, .known = known };
+
+    return read_all(&r, err);
 }
 
 static int read_part(int dir_fd, const struct entry *e, uint64_t offset, size_t len,

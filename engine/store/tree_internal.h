@@ -1,0 +1,31 @@
+/* tree_internal.h - what tree.c and tree_pair.c share. */
+#ifndef STORE_TREE_INTERNAL_H
+#define STORE_TREE_INTERNAL_H
+
+#include "base/bitmap.h"
+#include "store/tree.h"
+
+enum { TREE_READ_BYTES = 256 << 10 }; /* at a time: what the processor's caches hold */
+
+struct tree {
+    struct manifest m;
+    size_t cap;
+    int dir_fd; /* entries' paths are relative to it */
+    char *path; /* for errors */
+};
+
+/* Of whom a digest is known already, so that it need not be computed. */
+struct tree_known {
+    struct bitmap files; /* entries */
+    struct bitmap segments;
+};
+
+/* As tree_read(), but what is known is left alone, and bytes that only matter to it are not read.
+ * known: NULL for nothing. */
+MUST_CHECK int tree_read_rest(struct tree *t, const struct tree_known *known, struct err *err);
+
+/* Opens a file of the tree for reading it through. -ERR_CONFLICT: it is gone. */
+MUST_CHECK int tree_open_file(const struct tree *t, const struct entry *e, int *ret_fd,
+                              struct err *err);
+
+#endif

@@ -1,0 +1,170 @@
+#include "store/tree_pair.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "store/tree_internal.h"
+
+enum { NONE = -1 };
+
+struct pair {
+    struct tree *base, *target;
+    int64_t *partner; /* by the base's entry: the target's that has the same bytes, or NONE */
+    struct tree_known known;
+    int status[2]; /* of the target, of the base */
+    struct err err[2];
+};
+
+/* Both manifests are in path order: one walk finds what has the same path and size. */
+static void find_partners(struct pair *p)
+{
+    const struct manifest *b = &p->base->m, *t = &p->target->m;
+    bool two_files = b->nentries == 1 && t->nentries == 1;
+
+    for (size_t i = 0, k = 0; i < b->nentries; i++) {
+        int order = 1;
+
+        p->partner[i] = NONE;
+        while (k < t->nentries && (order = strcmp(t->entries[k].path, b->entries[i].path)) < 0 &&
+               !two_files)
+            k++;
+        if (k < t->nentries && (order == 0 || two_files) && b->entries[i].kind == ENTRY_FILE &&
+            t->entries[k].kind == ENTRY_FILE && b->entries[i].size == t->entries[k].size)
+            p->partner[i] = (int64_t)k;
+    }
+}
+
+/* Up to len bytes; fewer at the end of the file. */
+static ssize_t read_up_to(int fd, unsigned char *data, size_t len, uint64_t offset)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = pread(fd, data + done, len - done, (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+static bool same_bytes(int a, int b, uint64_t size, unsigned char *buffers)
+{
+    unsigned char *x = buffers, *y = buffers + TREE_READ_BYTES;
+
+    for (uint64_t at = 0; at < size; at += TREE_READ_BYTES) {
+        size_t len = size - at < TREE_READ_BYTES ? (size_t)(size - at) : TREE_READ_BYTES;
+
+        if (read_up_to(a, x, len, at) != (ssize_t)len ||
+            read_up_to(b, y, len, at) != (ssize_t)len || memcmp(x, y, len) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* A file that cannot be read, or is longer than it was, is not the same; whoever hashes it says
+ * why. */
+static bool same_file(const struct pair *p, const struct entry *b, const struct entry *t,
+                      unsigned char *buffers)
+{
+    unsigned char more;
+    int x = -1, y = -1;
+    bool same = tree_open_file(p->base, b, &x, NULL) == 0 &&
+                tree_open_file(p->target, t, &y, NULL) == 0 && same_bytes(x, y, b->size, buffers) &&
+                read_up_to(x, &more, 1, b->size) == 0;
+
+    if (x >= 0)
+        close(x);
+    if (y >= 0)
+        close(y);
+    return same;
+}
+
+/* Is everything in the base's segment i the same as in the target's? */
+static bool same_segment(const struct pair *p, size_t i)
+{
+    const struct manifest *b = &p->base->m, *t = &p->target->m;
+    uint64_t end = (uint64_t)i * SEGMENT_BYTES + manifest_segment_bytes(b, i);
+    struct span s;
+
+    if (i >= t->nsegments || manifest_segment_bytes(b, i) != manifest_segment_bytes(t, i))
+        return false;
+    for (size_t k = manifest_first_file(b, i); k < b->nentries && b->entries[k].offset < end; k++) {
+        if (manifest_span(b, i, k, &s) &&
+            (p->partner[k] == NONE || t->entries[p->partner[k]].offset != b->entries[k].offset))
+            return false;
+    }
+    return true;
+}
+
+static int read_base(struct pair *p, struct err *err)
+{
+    const struct manifest *b = &p->base->m, *t = &p->target->m;
+    unsigned char *buffers = mem_alloc(2 * TREE_READ_BYTES);
+
+    find_partners(p);
+    for (size_t i = 0; i < b->nentries; i++) {
+        if (p->partner[i] == NONE)
+            continue;
+        if (same_file(p, &b->entries[i], &t->entries[p->partner[i]], buffers))
+            bitmap_put(&p->known.files, i, true);
+        else
+            p->partner[i] = NONE;
+    }
+    free(buffers);
+    for (size_t i = 0; i < b->nsegments; i++)
+        bitmap_put(&p->known.segments, i, same_segment(p, i));
+    return tree_read_rest(p->base, &p->known, err);
+}
+
+static void read_side(void *arg, size_t i, unsigned worker)
+{
+    struct pair *p = arg;
+
+    (void)worker;
+    p->status[i] = i == 0 ? tree_read(p->target, NULL, NULL, &p->err[i]) : read_base(p, &p->err[i]);
+}
+
+/* What the base's files and segments have in common with the target's: their digests. */
+static void take_digests(struct pair *p)
+{
+    struct manifest *b = &p->base->m;
+    const struct manifest *t = &p->target->m;
+
+    for (size_t i = 0; i < b->nentries; i++) {
+        if (p->partner[i] != NONE)
+            b->entries[i].hash = t->entries[p->partner[i]].hash;
+    }
+    for (size_t i = 0; i < b->nsegments; i++) {
+        if (bitmap_get(&p->known.segments, i))
+            b->segments[i] = t->segments[i];
+    }
+}
+
+int tree_read_pair(struct tree *base, struct tree *target, const struct delta_pool *pool,
+                   struct err *err)
+{
+    struct pair p = { .base = base, .target = target };
+
+    p.partner = mem_calloc(base->m.nentries + 1, sizeof(*p.partner));
+    bitmap_init(&p.known.files, base->m.nentries);
+    bitmap_init(&p.known.segments, base->m.nsegments);
+    delta_each(pool, 2, read_side, &p);
+    take_digests(&p);
+    bitmap_release(&p.known.files);
+    bitmap_release(&p.known.segments);
+    free(p.partner);
+    for (int i = 1; i >= 0; i--) {
+        if (p.status[i] < 0)
+            return err_set(err, p.err[i].code, "%s", p.err[i].text);
+    }
+    return 0;
+}
