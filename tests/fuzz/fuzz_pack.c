@@ -1,9 +1,15 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "delta/full.h"
 #include "fuzz/fuzz.h"
+#include "store/delta_file.h"
+
+enum { SEGMENTS = 3 };
 
 struct input {
     const uint8_t *data;
@@ -20,16 +26,18 @@ static int read_at(void *ctx, void *data, size_t len, uint64_t offset, struct er
     return 0;
 }
 
-/* A pack of the artifact of one file of 1000 times 'x'. */
-static void try_full(const uint8_t *data, size_t size)
+/* A full pack of an artifact of one file, whose last segment is 1000 times 'x'. */
+static void try_full(const uint8_t *data, size_t size, size_t nsegments)
 {
     static char path[] = "f";
+    uint64_t bytes = (uint64_t)(nsegments - 1) * SEGMENT_BYTES + 1000;
     struct input in = { data, size };
-    struct hash artifact = { { 0 } }, segment;
-    struct entry file = { .kind = ENTRY_FILE, .path = path, .size = 1000 };
-    struct manifest m = { &file, 1, 1000, &segment, 1 };
+    struct hash artifact = { { 0 } }, segments[SEGMENTS] = { { { 0 } } };
+    struct entry file = { .kind = ENTRY_FILE, .path = path, .size = bytes };
+    struct manifest m = { &file, 1, bytes, segments, nsegments };
     struct full_decoder *d;
     struct full *f = NULL;
+    uint32_t first, count;
     unsigned char *out;
 
     if (full_read(&f, read_at, &in, size, &m, &artifact, NULL) < 0)
@@ -37,17 +45,36 @@ static void try_full(const uint8_t *data, size_t size)
     d = full_decoder_new();
     out = mem_alloc(SEGMENT_BYTES);
     memset(out, 'x', 1000);
-    segment = sha256_of(out, 1000);
+    segments[nsegments - 1] = sha256_of(out, 1000);
     memset(out, 0, 1000);
-    if (full_read_segment(d, f, &m, 0, read_at, &in, out, NULL) == 0 &&
+    if (full_read_segment(d, f, &m, nsegments - 1, read_at, &in, out, NULL) == 0 &&
         (out[0] != 'x' || out[999] != 'x'))
+        abort();
+    full_segment_leaves(f, nsegments - 1, &first, &count);
+    if (count == 0 || (uint64_t)(first + count - 1) * LEAF_BYTES >= size)
         abort();
     free(out);
     full_decoder_free(d);
     full_free(f);
 }
 
-/* A pack index, and a full pack. What parses as an index, encodes to the same bytes. */
+/* A file of `engine delta make`, opened from memory. */
+static void try_file(const uint8_t *data, size_t size)
+{
+    char path[64];
+    struct delta_file_info info;
+    int fd = memfd_create("fuzz", MFD_CLOEXEC);
+
+    if (fd < 0 || write(fd, data, size) != (ssize_t)size)
+        abort();
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (delta_file_info(path, &info, NULL) == 0 &&
+        (info.pack_bytes > size || info.kind == PACK_NONE))
+        abort();
+    close(fd);
+}
+
+/* A pack index, a full pack, and a delta file. What parses as an index, encodes to the same bytes. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct pack_index *p = NULL;
@@ -59,6 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         pack_index_free(p);
     }
-    try_full(data, size);
+    try_full(data, size, 1);
+    try_full(data, size, SEGMENTS);
+    if (size > 4 && memcmp(data, "SLB1", 4) == 0)
+        try_file(data, size);
     return 0;
 }
