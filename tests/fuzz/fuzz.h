@@ -13,4 +13,7 @@
  * NULL if size is 0. Returns 0. A broken promise (a round trip that differs) is an abort(). */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* A target whose inputs take long may define this: mutations of each file in `make check`. */
+extern const long fuzz_mutations __attribute__((weak));
+
 #endif

@@ -1,7 +1,8 @@
 /* replay.c - runs a fuzz target over every file of its corpus and over mutations of each, the same
  * ones every time. Prints TAP, one test per file.
  *
- *     build/san/fuzz/fuzz_manifest              the corpus; FUZZ_MUTATIONS=N of each file (2000)
+ *     build/san/fuzz/fuzz_manifest              the corpus; FUZZ_MUTATIONS=N of each file (2000,
+ *                                          or what fuzz_mutations says)
  *     build/san/fuzz/fuzz_manifest FILE...      once over each file, say a kept crash
  *
  * When the target crashes or takes 20 s over one input, that input is left in build/crash-<target>.
@@ -235,6 +236,7 @@ static int replay(const char *target, long mutations)
 int main(int argc, char **argv)
 {
     const char *target = strrchr(argv[0], '/'), *wanted = getenv("FUZZ_MUTATIONS");
+    long mutations = &fuzz_mutations != NULL ? fuzz_mutations : 2000;
     struct input in;
 
     target = target == NULL ? argv[0] : target + 1;
@@ -242,7 +244,7 @@ int main(int argc, char **argv)
         target += 5;
     keep_what_crashes(target);
     if (argc == 1)
-        return replay(target, wanted != NULL ? strtol(wanted, NULL, 10) : 2000);
+        return replay(target, wanted != NULL ? strtol(wanted, NULL, 10) : mutations);
     for (int i = 1; i < argc; i++) {
         if (!read_input(argv[i], &in))
             return 1;
