@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-enum { SLACK = 512, AHEAD = 32 };
+enum { SLACK = 512, AHEAD = 32, FILTER_BITS = 3 };
 
 void covers_add(struct covers *c, struct cover cover)
 {
@@ -27,6 +27,7 @@ struct match_index {
     unsigned shift;  /* of the rolling hash: it forgets a byte after 32 / shift more */
     unsigned bits;   /* of head */
     uint32_t *head;  /* hash -> position / step + 1; 0: none */
+    uint64_t *there; /* a bit for each of 2^FILTER_BITS times as many hashes: is there anything? */
     uint32_t *older; /* position / step -> the one before with this hash */
     uint32_t gear[256];
 };
@@ -45,9 +46,23 @@ static void fill_gear(uint32_t gear[256])
     }
 }
 
+/* A slot of the filter; its upper bits are the slot of the table. */
+static uint32_t filter_slot_of(const struct match_index *x, uint32_t hash)
+{
+    return (hash * 0x9e3779b1u) >> (32 - x->bits - FILTER_BITS);
+}
+
 static uint32_t slot_of(const struct match_index *x, uint32_t hash)
 {
-    return (hash * 0x9e3779b1u) >> (32 - x->bits);
+    return filter_slot_of(x, hash) >> FILTER_BITS;
+}
+
+/* Most of what is looked for is not there: this is told from few cache lines. */
+static bool may_be_there(const struct match_index *x, uint32_t hash)
+{
+    uint32_t slot = filter_slot_of(x, hash);
+
+    return (x->there[slot / 64] >> (slot % 64) & 1) != 0;
 }
 
 static uint32_t warm(const struct match_index *x, const unsigned char *data)
@@ -72,16 +87,18 @@ static void fill(struct match_index *x)
         size_t n = end < AHEAD ? end : AHEAD;
 
         for (size_t k = 0; k < n; k++) {
-            slots[k] = slot_of(x, warm(x, x->base + (end - 1 - k) * step));
-            __builtin_prefetch(&x->head[slots[k]], 1);
+            slots[k] = filter_slot_of(x, warm(x, x->base + (end - 1 - k) * step));
+            __builtin_prefetch(&x->head[slots[k] >> FILTER_BITS], 1);
+            __builtin_prefetch(&x->there[slots[k] / 64], 1);
         }
         for (size_t k = 0; k < n; k++) {
             const unsigned char *at = x->base + --end * step;
 
             if (memcmp(at, at + 1, seed - 1) == 0)
                 continue; /* a run of one byte is no landmark */
-            x->older[end] = x->head[slots[k]];
-            x->head[slots[k]] = (uint32_t)end + 1;
+            x->older[end] = x->head[slots[k] >> FILTER_BITS];
+            x->head[slots[k] >> FILTER_BITS] = (uint32_t)end + 1;
+            x->there[slots[k] / 64] |= (uint64_t)1 << (slots[k] % 64);
         }
     }
 }
@@ -99,6 +116,7 @@ struct match_index *match_index_new(const unsigned char *base, size_t length,
     for (x->bits = 10; x->bits < 28 && ((size_t)1 << x->bits) < length / params->step; x->bits++)
         ;
     x->head = mem_calloc((size_t)1 << x->bits, sizeof(*x->head));
+    x->there = mem_calloc((size_t)1 << (x->bits + FILTER_BITS - 6), sizeof(*x->there));
     if (length >= params->seed)
         fill(x);
     return x;
@@ -114,6 +132,7 @@ void match_index_free(struct match_index *x)
     if (x == NULL)
         return;
     free(x->head);
+    free(x->there);
     free(x->older);
     free(x);
 }
@@ -131,6 +150,12 @@ static size_t agree(const unsigned char *a, const unsigned char *b, size_t max)
 {
     size_t n = 0;
 
+    for (; n + 32 <= max; n += 32) {
+        if (((word_at(a + n) ^ word_at(b + n)) | (word_at(a + n + 8) ^ word_at(b + n + 8)) |
+             (word_at(a + n + 16) ^ word_at(b + n + 16)) |
+             (word_at(a + n + 24) ^ word_at(b + n + 24))) != 0)
+            break;
+    }
     for (; n + 8 <= max; n += 8) {
         uint64_t x = word_at(a + n) ^ word_at(b + n);
 
@@ -194,15 +219,36 @@ static struct landmark probe(const struct search *f, size_t p, uint32_t hash)
     return best;
 }
 
+/* How many bytes of a and b are equal, place by place. */
+static size_t equal_bytes(const unsigned char *a, const unsigned char *b, size_t len)
+{
+    const uint64_t low7 = 0x7f7f7f7f7f7f7f7f, ones = 0x0101010101010101;
+    size_t n = 0, i = 0;
+
+    for (; i + 8 <= len; i += 8) {
+        uint64_t x = word_at(a + i) ^ word_at(b + i);
+        uint64_t different = ((x & low7) + low7) | x; /* the top bit of each byte */
+
+        n += ((~different >> 7 & ones) * ones) >> 56;
+    }
+    for (; i < len; i++)
+        n += a[i] == b[i];
+    return n;
+}
+
 /* Equal bytes of target[from, to) on the diagonal. */
 static size_t count_equal(const struct search *f, size_t from, size_t to)
 {
     int64_t s = (int64_t)from + f->diagonal;
-    size_t n = 0;
 
-    for (size_t t = from; t < to; t++, s++)
-        n += s >= 0 && s < (int64_t)f->x->length && f->target[t] == f->x->base[s];
-    return n;
+    if (s < 0) {
+        from = min_size(to, from + (size_t)-s);
+        s = 0;
+    }
+    if (s >= (int64_t)f->x->length)
+        return 0;
+    return equal_bytes(f->target + from, f->x->base + s,
+                       min_size(to - from, f->x->length - (size_t)s));
 }
 
 /* How far the run at p on the present diagonal goes. */
@@ -211,6 +257,8 @@ static size_t run_ahead(const struct search *f, size_t p)
     int64_t s = (int64_t)p + f->diagonal;
 
     if (s < 0 || s >= (int64_t)f->x->length)
+        return 0;
+    if (f->target[p] != f->x->base[s])
         return 0;
     return agree(f->target + p, f->x->base + s, min_size(f->length - p, f->x->length - (size_t)s));
 }
@@ -334,7 +382,7 @@ void match_find(const struct match_index *x, const unsigned char *target, size_t
             continue;
         }
         hash = warmed == p ? hash : warm(x, target + p);
-        mark = probe(&f, p, hash);
+        mark = may_be_there(x, hash) ? probe(&f, p, hash) : (struct landmark){ 0, 0, 0 };
         if (mark.length > 0 && (int64_t)mark.s - (int64_t)mark.t != f.diagonal &&
             mark.length > count_equal(&f, mark.t, mark.t + mark.length) + x->params.gain) {
             accept(&f, mark);

@@ -9,7 +9,7 @@
  * probed at each. What is compared is what the caller hands in: images of code in which addresses
  * are blanked (sites.h) make relinked code compare equal.
  *
- * Memory: an index takes 4 to 8 + 4 bytes per step bytes of the base. Pure, deterministic. */
+ * Memory: an index takes 5 to 10 + 4 bytes per step bytes of the base. Pure, deterministic. */
 #ifndef DELTA_MATCH_H
 #define DELTA_MATCH_H
 
