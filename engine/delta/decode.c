@@ -98,7 +98,8 @@ static int64_t find_file(const struct delta_decoder *d, const struct hash *diges
     return FILE_NONE;
 }
 
-/* [from, to) of the stream, which lies in no group: content that the base has too. */
+/* [from, to) of the stream, which lies in no group: content that the base has too. out: NULL if it is
+ * only to be there. */
 static int copy_files(struct delta_decoder *d, size_t segment, uint64_t from, uint64_t to,
                       unsigned char *out, struct err *err)
 {
@@ -119,8 +120,9 @@ static int copy_files(struct delta_decoder *d, size_t segment, uint64_t from, ui
         file = find_file(d, &e->hash);
         if (file == FILE_NONE || d->o.base->entries[file].size != e->size)
             return err_set(err, ERR_NOT_FOUND, "%s: the base has no such file", e->path);
-        r = d->o.files->read(d->o.files->ctx, (size_t)file, out + (begin - start),
-                             (size_t)(end - begin), begin - e->offset, err);
+        r = out == NULL ? 0
+                        : d->o.files->read(d->o.files->ctx, (size_t)file, out + (begin - start),
+                                           (size_t)(end - begin), begin - e->offset, err);
         if (r < 0)
             return r;
     }
@@ -302,20 +304,47 @@ static int decode(struct delta_decoder *d, size_t i, unsigned char *out, struct 
     return assemble(d, i, out, err);
 }
 
+/* r: of decoding. Nobody can use what nobody vouches for. */
+static int vouch(const struct delta_decoder *d, size_t i, const struct hash *h, unsigned char *out,
+                 int r, struct err *err)
+{
+    if (r == 0 && !hash_equal(h, &d->o.target->segments[i]))
+        r = err_set(err, ERR_CORRUPT, "its SHA-256 is not the manifest's");
+    if (r == 0)
+        return 0;
+    memset(out, 0, manifest_segment_bytes(d->o.target, i));
+    return err_wrap(err, "segment %zu", i);
+}
+
 int delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out, struct err *err)
 {
-    size_t raw = manifest_segment_bytes(d->o.target, i);
-    struct hash h;
+    struct hash h = { { 0 } };
     int r = decode(d, i, out, err);
 
-    if (r == 0) {
-        h = sha256_of(out, raw);
-        if (!hash_equal(&h, &d->o.target->segments[i]))
-            r = err_set(err, ERR_CORRUPT, "its SHA-256 is not the manifest's");
-    }
-    if (r < 0) {
-        memset(out, 0, raw); /* nobody can use what nobody vouches for */
-        return err_wrap(err, "segment %zu", i);
-    }
-    return 0;
+    if (r == 0)
+        h = sha256_of(out, manifest_segment_bytes(d->o.target, i));
+    return vouch(d, i, &h, out, r, err);
+}
+
+int delta_read_two(struct delta_decoder *d, size_t i, unsigned char *out_i, size_t k,
+                   unsigned char *out_k, struct err *err)
+{
+    struct hash h[2] = { { { 0 } }, { { 0 } } };
+    int r = decode(d, i, out_i, err);
+
+    if (r < 0)
+        return vouch(d, i, &h[0], out_i, r, err);
+    r = decode(d, k, out_k, err);
+    if (r == 0)
+        sha256_of_two(out_i, manifest_segment_bytes(d->o.target, i), out_k,
+                      manifest_segment_bytes(d->o.target, k), h);
+    r = vouch(d, k, &h[1], out_k, r, err);
+    return r < 0 ? r : vouch(d, i, &h[0], out_i, 0, err);
+}
+
+int delta_check_copy(struct delta_decoder *d, size_t i, struct err *err)
+{
+    if (d->o.delta->segments[i].encoding != SEGMENT_COPY)
+        return err_set(err, ERR_INVALID, "segment %zu is no copy", i);
+    return assemble(d, i, NULL, err) < 0 ? err_wrap(err, "segment %zu", i) : 0;
 }

@@ -33,5 +33,13 @@ void delta_decoder_free(struct delta_decoder *d);
  * are those of the read functions. */
 MUST_CHECK int delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out,
                                   struct err *err);
+/* Two at once, whose digests then take less time than one after the other. If one of them cannot be
+ * decoded, neither is to be used. */
+MUST_CHECK int delta_read_two(struct delta_decoder *d, size_t i, unsigned char *out_i, size_t k,
+                              unsigned char *out_k, struct err *err);
+
+/* Is everything that the copy i (SEGMENT_COPY) wants in the base, by the digests of both manifests?
+ * Reads nothing: whoever has compared or hashed the files needs no more to know that it decodes. */
+MUST_CHECK int delta_check_copy(struct delta_decoder *d, size_t i, struct err *err);
 
 #endif

@@ -3,7 +3,8 @@
  *     delta_encode(&options, &head, &stats, err)
  *
  * Payloads go to options.emit in the order in which they stand in the pack; the head, which is known
- * last, stands before them. The caller puts the two together, and test-applies the result.
+ * last, stands before them. The caller puts the two together, and test-applies the result: that a
+ * file was not what its manifest says is found only there.
  *
  * How: plan.h pairs files. Each group is matched (search.h), 64 MiB of the target at a time against
  * a window of the base; then its segments are coded, and of delta, one frame and stored the smallest
@@ -41,7 +42,7 @@ struct delta_encode_options { /* all borrowed */
 };
 
 /* -ERR_INVALID: no such level. -ERR_LIMIT: a format's limit is passed (take a full pack).
- * -ERR_CONFLICT: the target is not what its manifest says. Others: of the callbacks. */
+ * Others: of the callbacks. */
 MUST_CHECK int delta_encode(const struct delta_encode_options *options, struct buf *head,
                             struct delta_stats *stats, struct err *err);
 

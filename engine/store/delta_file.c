@@ -9,9 +9,10 @@
 #include <zstd.h>
 
 #include "base/mem.h"
-#include "delta/decode.h"
 #include "io/files.h"
 #include "store/crew.h"
+#include "store/pack_source.h"
+#include "store/pack_trial.h"
 #include "store/tree.h"
 #include "store/tree_files.h"
 #include "store/tree_pair.h"
@@ -232,72 +233,57 @@ static int make_full(struct making *m, struct err *err)
     return r;
 }
 
-/* A pack and its base, opened for decoding: full or delta. */
-struct source {
-    const struct manifest *m;
-    struct full *full;
-    struct full_decoder *full_decoder;
-    struct delta *delta;
-    struct delta_decoder *decoder;
-    pack_read_at read;
-    void *ctx;
-};
-
-static int source_open(struct source *s, enum pack_kind kind, uint64_t pack_bytes,
-                       const struct side *base, const struct hash *id, struct err *err)
+static struct pack_description pack_of(struct making *m)
 {
-    struct delta_decoder_options o;
-    int r;
+    bool delta = m->base.m != NULL;
 
-    if (kind != PACK_DELTA) {
-        s->full_decoder = full_decoder_new();
-        return full_read(&s->full, s->read, s->ctx, pack_bytes, s->m, id, err);
-    }
-    if (base == NULL || base->m == NULL)
-        return err_set(err, ERR_INVALID, "it is a delta: it needs its base");
-    r = delta_read(&s->delta, s->read, s->ctx, pack_bytes, base->m, &base->id, s->m, id, err);
-    if (r < 0)
-        return r;
-    o = (struct delta_decoder_options){ s->delta, base->m, s->m, &base->files, s->read, s->ctx };
-    s->decoder = delta_decoder_new(&o);
-    return 0;
+    return (struct pack_description){ .kind = delta ? PACK_DELTA : PACK_FULL,
+                                      .bytes = m->pack_bytes,
+                                      .read = read_pack,
+                                      .ctx = m,
+                                      .target = m->target.m,
+                                      .target_id = m->target.id,
+                                      .base = m->base.m,
+                                      .base_id = m->base.id,
+                                      .base_files = &m->base.files };
 }
 
-static int source_read(struct source *s, size_t i, unsigned char *out, struct err *err)
+/* The pack does not yield the target. Is it because the target changed meanwhile? */
+static int blame(struct making *m, const struct err *why, struct err *err)
 {
-    if (s->delta != NULL)
-        return delta_read_segment(s->decoder, i, out, err);
-    return full_read_segment(s->full_decoder, s->full, s->m, i, s->read, s->ctx, out, err);
+    int r = tree_read(m->target.tree, NULL, NULL, NULL);
+    AUTO_BUF encoded = BUF_INIT;
+    struct hash now;
+
+    manifest_encode(&encoded, m->target.m);
+    now = sha256_of(encoded.data, encoded.len);
+    if (r < 0 || !hash_equal(&now, &m->target.id))
+        return err_set(err, ERR_CONFLICT, "the target changed while its delta was made");
+    err_set(err, why->code, "%s", why->text);
+    return err_wrap(err, "test of the new pack");
 }
 
-static void source_close(struct source *s)
+static int tested(void *ctx, uint64_t done, uint64_t total)
 {
-    delta_decoder_free(s->decoder);
-    delta_free(s->delta);
-    full_decoder_free(s->full_decoder);
-    full_free(s->full);
+    const struct making *m = ctx;
+
+    return note(m, "test", done, total, NULL);
 }
 
 static int test_apply(struct making *m, struct err *err)
 {
-    const struct manifest *t = m->target.m;
-    struct source s = { .m = t, .read = read_pack, .ctx = m };
-    unsigned char *out = mem_alloc(SEGMENT_BYTES);
-    enum pack_kind kind = m->base.m == NULL ? PACK_FULL : PACK_DELTA;
+    struct delta_pool pool = { m->o->threads, crew_each, &pool };
+    struct err why = ERR_INIT;
+    struct pack_trial t = {
+        .pack = pack_of(m), .pool = &pool, .progress = tested, .progress_ctx = m
+    };
     int r = note(m, "test", 0, 1, err);
 
     if (r == 0)
-        r = source_open(&s, kind, m->pack_bytes, &m->base, &m->target.id, err);
-
-    for (size_t i = 0; r == 0 && i < t->nsegments; i++) {
-        r = source_read(&s, i, out, err);
-        if (r == 0)
-            r = note(m, "test", (uint64_t)i * SEGMENT_BYTES + manifest_segment_bytes(t, i),
-                     t->stream_bytes, err);
-    }
-    source_close(&s);
-    free(out);
-    return r < 0 ? err_wrap(err, "test of the new pack") : 0;
+        r = pack_trial(&t, &why);
+    if (r < 0 && why.code == ERR_CANCELLED)
+        return err_set(err, ERR_CANCELLED, "%s", why.text);
+    return r < 0 && why.code != ERR_NONE ? blame(m, &why, err) : r;
 }
 
 static uint64_t count_files(const struct manifest *m)
@@ -501,7 +487,7 @@ int delta_file_info(const char *path, struct delta_file_info *info, struct err *
 struct applying {
     struct opened pack;
     struct side base;
-    struct source source;
+    struct pack_source *source;
     struct unpack *unpack;
     const struct delta_file_options *o;
     char *staging, *dest; /* dest: of one file's tree, which is then moved */
@@ -518,7 +504,7 @@ static int unpack_all(struct applying *a, struct err *err)
     for (size_t i = 0; r == 0 && i < m->nsegments; i++) {
         if (!unpack_needed(a->unpack, i))
             continue;
-        r = source_read(&a->source, i, out, err);
+        r = pack_source_read(a->source, i, out, err);
         if (r == 0)
             r = unpack_segment(a->unpack, i, out, manifest_segment_bytes(m, i), err);
         if (r == 0 && a->o->progress != NULL &&
@@ -553,10 +539,19 @@ static int apply(struct applying *a, const char *base, const char *path, const c
         r = err_set(err, ERR_CANCELLED, "stopped");
     if (r == 0 && base != NULL)
         r = side_open(&a->base, base, err);
-    a->source = (struct source){ .m = a->pack.m, .read = read_at, .ctx = &a->pack };
-    if (r == 0)
-        r = source_open(&a->source, a->pack.info.kind, a->pack.info.pack_bytes, &a->base,
-                        &a->pack.info.target, err);
+    if (r == 0) {
+        struct pack_description d = { .kind = a->pack.info.kind,
+                                      .bytes = a->pack.info.pack_bytes,
+                                      .read = read_at,
+                                      .ctx = &a->pack,
+                                      .target = a->pack.m,
+                                      .target_id = a->pack.info.target,
+                                      .base = a->base.m,
+                                      .base_id = a->base.id,
+                                      .base_files = &a->base.files };
+
+        r = pack_source_open(&a->source, &d, err);
+    }
     if (r < 0)
         return r;
     a->staging = mem_printf("%s.part", out);
@@ -585,7 +580,7 @@ int delta_file_apply(const char *base, const char *path, const char *out,
     if (r == 0)
         *info = a.pack.info;
     unpack_close(a.unpack);
-    source_close(&a.source);
+    pack_source_close(a.source);
     side_close(&a.base);
     close_file(&a.pack);
     free(a.staging);

@@ -149,7 +149,8 @@ static int decode_all(const struct decoding *d, struct making *progress, struct 
         decoder = delta_decoder_new(&o);
     }
     for (size_t i = 0; r == 0 && i < d->target->nsegments; i++) {
-        r = delta_read_segment(decoder, i, out, err);
+        r = delta->segments[i].encoding == SEGMENT_COPY ? delta_check_copy(decoder, i, err)
+                                                        : delta_read_segment(decoder, i, out, err);
         if (r == 0 && progress != NULL && note(progress, i + 1, d->target->nsegments) < 0)
             r = err_set(err, ERR_CANCELLED, "stopped while it was tested");
     }

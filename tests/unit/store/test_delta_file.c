@@ -162,6 +162,45 @@ static void test_resumes(void **state)
     assert_true(trees_equal(target, out));
 }
 
+/* Changes the target once its digests are known. */
+static int change_later(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+    const char *path = ctx;
+    size_t len;
+
+    (void)done;
+    (void)total;
+    if (strcmp(what, "encode") == 0) {
+        AUTO_FREE char *data = tmpdir_read(path, &len);
+
+        memset(data + len / 2, 0, 1000);
+        tmpdir_write(path, data, len);
+    }
+    return 0;
+}
+
+static void test_the_target_changes(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("c.pack");
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    for (int full = 0; full < 2; full++) {
+        two_trees(&base, &target);
+        AUTO_FREE char *large = mem_printf("%s/bin/large", target);
+        struct delta_file_options options = { .threads = 2,
+                                              .progress = change_later,
+                                              .ctx = large };
+
+        assert_error(
+            delta_file_make(full ? NULL : base, target, pack, &options, &stats, &info, &err),
+            ERR_CONFLICT, &err, "changed while");
+        assert_false(path_exists(pack));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +208,7 @@ int main(void)
         cmocka_unit_test(test_full_and_one_file),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_resumes),
+        cmocka_unit_test(test_the_target_changes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
