@@ -478,6 +478,19 @@ static int run(struct encoder *e, struct err *err)
     return r;
 }
 
+static int plan(struct encoder *e, struct err *err)
+{
+    const struct delta_encode_options *o = e->o;
+    struct pairs_options p = { o->base, o->target, o->base_files, o->target_files, o->pool };
+    struct pair *pairs = NULL;
+    int r = pairs_find(&pairs, &p, err);
+
+    if (r == 0)
+        r = delta_plan(&e->d, o->base, o->target, pairs, is_code, e, err);
+    free(pairs);
+    return r;
+}
+
 int delta_encode(const struct delta_encode_options *o, struct buf *head, struct delta_stats *stats,
                  struct err *err)
 {
@@ -490,7 +503,7 @@ int delta_encode(const struct delta_encode_options *o, struct buf *head, struct 
     if (o->level < DELTA_LEVEL_MIN || o->level > DELTA_LEVEL_MAX)
         return err_set(err, ERR_INVALID, "level %d is not in %d..%d", o->level, DELTA_LEVEL_MIN,
                        DELTA_LEVEL_MAX);
-    r = delta_plan(&e.d, o->base, o->target, is_code, &e, err);
+    r = plan(&e, err);
     if (r < 0)
         return r;
     e.d->base = o->base_id;

@@ -6,7 +6,7 @@
  * last, stands before them. The caller puts the two together, and test-applies the result: that a
  * file was not what its manifest says is found only there.
  *
- * How: plan.h pairs files. Each group is matched (search.h), 64 MiB of the target at a time against
+ * How: pairs.h pairs files, plan.h groups them. Each group is matched (search.h), 64 MiB of the target at a time against
  * a window of the base; then its segments are coded, and of delta, one frame and stored the smallest
  * is kept. The bytes of the pack depend on the inputs and the level, not on the pool.
  *
