@@ -110,6 +110,15 @@ static void on_counts(struct node *n, const struct msg_counts *m)
     say(n->side, what);
 }
 
+static void on_runs(struct node *n, const struct msg_runs *m)
+{
+    struct said *what = said_new(SAID_RUNS, n->region, m->service, wall_ms());
+    AUTO_JSON *body = runs_to_json(m);
+
+    what->body = json_text(body);
+    say(n->side, what);
+}
+
 static void question_free(struct question *q)
 {
     free(q->deployment);
@@ -159,6 +168,8 @@ static void on_message(void *ctx, struct link *l, enum msg_type type, const void
         on_replica(n, msg);
     else if (type == MSG_COUNTS)
         on_counts(n, msg);
+    else if (type == MSG_RUNS)
+        on_runs(n, msg);
     else if (type == MSG_FLEET)
         on_fleet(n, msg);
     else if (type == MSG_QUANTILE)

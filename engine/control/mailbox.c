@@ -96,6 +96,29 @@ static int write_counts(struct db *d, const struct said *s, struct err *err)
                    db_text(s->key), db_text(s->region), db_int(s->at_ms), db_text(s->body));
 }
 
+/* What a region says of a service replaces what it said before. */
+static int write_runs(struct db *d, const struct said *s, struct err *err)
+{
+    AUTO_JSON *list = NULL;
+    int r = json_parse(&list, s->body, strlen(s->body), err);
+
+    if (r == 0)
+        r = DB_EXEC(d, err, "DELETE FROM running WHERE region = $1 AND service = $2",
+                    db_text(s->region), db_text(s->key));
+    for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
+        const json_t *one = json_array_get(list, i);
+
+        r = DB_EXEC(d, err,
+                    "INSERT INTO running (region, service, release, machines) "
+                    "VALUES ($1, $2, $3, $4) ON CONFLICT (region, service, release) "
+                    "DO UPDATE SET machines = $4",
+                    db_text(s->region), db_text(s->key),
+                    db_text(json_string_value(json_array_get(one, 0))),
+                    db_int(json_integer_value(json_array_get(one, 1))));
+    }
+    return r;
+}
+
 static int write_said(struct db *d, void *arg, struct err *err)
 {
     struct mailbox *b = arg;
@@ -110,6 +133,8 @@ static int write_said(struct db *d, void *arg, struct err *err)
             r = write_replica(d, s, err);
         else if (s->kind == SAID_COUNTS)
             r = write_counts(d, s, err);
+        else if (s->kind == SAID_RUNS)
+            r = write_runs(d, s, err);
         else if (s->kind == SAID_ANSWER)
             r = DB_EXEC(d, err, "UPDATE ask SET answer = $3 WHERE deployment = $1 AND key = $2",
                         db_text(s->key), db_text(s->ask), db_text(s->body));

@@ -13,16 +13,16 @@
 #include "wire/json.h"
 #include "wire/msg.h"
 
-enum said_kind { SAID_NONE = 0, SAID_REGION, SAID_REPLICA, SAID_COUNTS, SAID_ANSWER };
+enum said_kind { SAID_NONE = 0, SAID_REGION, SAID_REPLICA, SAID_COUNTS, SAID_RUNS, SAID_ANSWER };
 
 /* Something that a region said, or that became of it. */
 struct said {
     struct list node;
     enum said_kind kind;
     char *region;
-    char *key;  /* replica: artifact; counts: deployment; answer: deployment */
+    char *key;  /* replica: artifact; counts: deployment; runs: service; answer: deployment */
     char *ask;  /* answer: key of the question */
-    char *body; /* counts, answer: JSON; replica: reason */
+    char *body; /* counts, runs, answer: JSON; replica: reason */
     int64_t
         n[5]; /* region: connected, session, machines, reachable; replica: bytes, total, origin */
     const char *state; /* replica; static */
@@ -78,5 +78,6 @@ MUST_CHECK int msg_from_quantile_ask(struct msg_quantile_ask **ret, const json_t
 json_t *fleet_to_json(const struct msg_fleet *m);
 json_t *quantile_to_json(const struct msg_quantile *m);
 json_t *counts_to_json(const struct msg_counts *m);
+json_t *runs_to_json(const struct msg_runs *m); /* [[release, machines]…] */
 
 #endif

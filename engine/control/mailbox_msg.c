@@ -216,3 +216,15 @@ json_t *counts_to_json(const struct msg_counts *m)
                      number(m->saved_bytes), "drift", number(m->drift), "slots",
                      number(m->slots_used), "failures", list);
 }
+
+json_t *runs_to_json(const struct msg_runs *m)
+{
+    const struct msg_running *releases = m->releases.items;
+    json_t *list = json_array();
+    char hex[HASH_HEX];
+
+    for (size_t i = 0; i < m->releases.count; i++)
+        json_array_append_new(list, json_pack("[s,o]", hash_hex(&releases[i].release, hex),
+                                              number(releases[i].machines)));
+    return list;
+}

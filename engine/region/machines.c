@@ -58,6 +58,7 @@ void machines_free(struct machines *ms)
         machine_free(ms->all[i]);
     free(ms->all);
     map_release(&ms->by_id);
+    running_release(&ms->running);
     free(ms->region);
     free(ms);
 }
@@ -240,15 +241,30 @@ static int find_or_make(struct machines *ms, const char *id, const struct msg_ma
     return 0;
 }
 
+static void set_runs_of(struct machines *ms, struct machine_service *v, const struct hash *release)
+{
+    running_move(&ms->running, v->name, &v->runs, release);
+    v->runs = *release;
+}
+
 /* Which services run: those that it names, and no others. */
 static void set_runs(struct machines *ms, struct machine *m)
 {
     const struct msg_service *said = m->self->services.items;
+    const struct hash nothing = { { 0 } };
+    size_t known = m->nservices;
 
-    for (size_t i = 0; i < m->nservices; i++)
-        m->services[i].runs = (struct hash){ { 0 } };
-    for (size_t i = 0; i < m->self->services.count; i++)
-        service_make(m, said[i].service)->runs = said[i].release;
+    for (size_t i = 0; i < known; i++) {
+        const struct hash *release = &nothing;
+
+        for (size_t k = 0; k < m->self->services.count; k++) {
+            if (strcmp(said[k].service, m->services[i].name) == 0)
+                release = &said[k].release;
+        }
+        set_runs_of(ms, &m->services[i], release);
+    }
+    for (size_t k = 0; k < m->self->services.count; k++)
+        set_runs_of(ms, service_make(m, said[k].service), &said[k].release);
     for (size_t i = 0; i < m->nservices; i++)
         machines_touch(ms, m->services[i].name);
 }
@@ -324,7 +340,7 @@ void machines_restore_report(struct machines *ms, struct machine *m, const char 
 {
     struct machine_service *v = service_make(m, service);
 
-    v->runs = *runs;
+    set_runs_of(ms, v, runs);
     codec_free(msg_codec(MSG_REPORT), v->report);
     v->report = report == NULL ? NULL : msg_copy(MSG_REPORT, report);
     v->remembered = true;
@@ -363,9 +379,9 @@ int machines_report(struct machines *ms, struct machine *m, const struct msg_rep
     v->report = msg_copy(MSG_REPORT, r);
     v->remembered = false;
     if (r->phase == PHASE_STOPPED)
-        v->runs = (struct hash){ { 0 } };
+        set_runs_of(ms, v, &(struct hash){ { 0 } });
     else if (has_switched(r))
-        v->runs = r->release;
+        set_runs_of(ms, v, &r->release);
     note_moved(ms, v);
     v->unsaved = true;
     unsaved(ms, m);

@@ -20,6 +20,7 @@
  *
  * Silence is never healthy: an unreachable machine is in total, activated, bad and unknown only.
  * drift counts machines that run the service although `select` does not take them.
+ * Beside all plans, how many machines run which release of each service is kept up (running.h).
  *
  * Pure: no clock, no file; times are ms of one steady clock. Changes are collected for saving in
  * `unsaved` (region/state.h) and for counting in each plan's `dirty`. */
@@ -28,6 +29,7 @@
 
 #include "base/list.h"
 #include "base/map.h"
+#include "region/running.h"
 #include "wire/msg.h"
 #include "wire/predicate.h"
 
@@ -75,6 +77,7 @@ struct machines {
     struct count_plan **plans; /* in order of arrival */
     size_t nplans, plans_cap;
     struct list unsaved;
+    struct running running; /* what they run, as last heard; who is away too */
 };
 
 struct machines *machines_new(const char *region);

@@ -81,6 +81,7 @@ static void tick(struct timer *t)
         machines_tick(r->machines, now_ms);
         if (r->machines->nreachable != before)
             uplink_counts_soon(r);
+        uplink_runs(r);
     }
     if (leases_next_ms(r->leases) >= 0)
         agents_grant(r);

@@ -99,6 +99,7 @@ void uplink_start(struct region *r);
 void uplink_stop(struct region *r);
 void uplink_replica(struct region *r, struct replica *replica);
 void uplink_counts_soon(struct region *r); /* something countable has changed */
+void uplink_runs(struct region *r);        /* of the services whose histogram has changed */
 
 /* agents.c */
 extern const struct link_handler agents_handler;

@@ -56,6 +56,8 @@ static void opened(void *ctx, struct link *l)
         r->machines->plans[i]->dirty = true;
     }
     uplink_counts_soon(r);
+    running_touch_all(&r->machines->running);
+    uplink_runs(r);
 }
 
 static void on_goal(struct region *r, const struct doc_goal *g)
@@ -170,6 +172,16 @@ static void on_plan(struct region *r, const struct msg_plan *m)
         return;
     }
     uplink_counts_soon(r);
+}
+
+void uplink_runs(struct region *r)
+{
+    struct msg_runs runs;
+
+    while (r->up_open && running_next(&r->machines->running, &runs)) {
+        say(r, MSG_RUNS, &runs);
+        codec_release(msg_codec(MSG_RUNS), &runs);
+    }
 }
 
 static void message(void *ctx, struct link *l, enum msg_type type, const void *msg)

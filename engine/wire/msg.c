@@ -87,6 +87,8 @@ MSG(counts, NAME(counts, deployment), U64(counts, generation),
     U64(counts, wanted_bytes), U64(counts, seed_bytes), U64(counts, peer_bytes),
     U64(counts, saved_bytes), U64(counts, drift), U64(counts, slots_used),
     LIST(counts, failures, failure, FAILURES_MAX));
+MSG(running, HASH(running, release), U64(running, machines));
+MSG(runs, NAME(runs, service), LIST(runs, releases, running, RUNS_MAX));
 
 MSG(label, NAME(label, key), TEXT(label, value, LABEL_MAX_BYTES));
 MSG(service, NAME(service, service), HASH(service, release), U64(service, generation),
@@ -141,6 +143,7 @@ static const struct codec *const codecs[MSG_TYPE_END] = {
     [MSG_QUANTILE] = &quantile_codec,
     [MSG_PLAN] = &plan_codec,
     [MSG_COUNTS] = &counts_codec,
+    [MSG_RUNS] = &runs_codec,
     [MSG_MACHINE] = &machine_codec,
     [MSG_SOURCES] = &sources_codec,
     [MSG_PROGRESS] = &progress_codec,

@@ -10,13 +10,17 @@
  *   C -> R  REPLICATE      fetch these artifacts' packs from the origin store and seed them
  *   C -> R  FLEET_ASK      how many machines match, by variant         R -> C  FLEET
  *   C -> R  QUANTILE_ASK   n-th smallest wave hash among the matching  R -> C  QUANTILE
- *   C -> R  PLAN           the waves of a deployment, to count by      R -> C  COUNTS (on change,
- * <= 5/s) R -> C  REPLICA        one artifact: how much has arrived, verified or not A -> R MACHINE
- * labels, peer port, what runs: the first message, again on change R -> A  DOC            trust,
- * release, goal documents that concern this machine R -> A  SOURCES        which packs carry an
- * artifact A -> R  PROGRESS       bytes staged so far, from seed and from peers (<= 1/s) A -> R
- * REPORT         staged; healthy or not; what runs A -> R  SLOT_ASK, SLOT_FREE    may I restart the
- * service now?      R -> A  SLOT A -> R  JOIN, LEAVE    I want (or have) this pack R -> A  PEERS
+ *   C -> R  PLAN           the waves of a deployment, to count by
+ *   R -> C  COUNTS         of a deployment, by its plan: on change, <= 5/s
+ *   R -> C  RUNS           how many machines run which release of a service: on change, <= 1/s
+ *   R -> C  REPLICA        one artifact: how much has arrived, verified or not
+ *   A -> R  MACHINE        labels, peer port, what runs: the first message, again on change
+ *   R -> A  DOC            trust, release, goal documents that concern this machine
+ *   R -> A  SOURCES        which packs carry an artifact
+ *   A -> R  PROGRESS       bytes staged so far, from seed and from peers (<= 1/s)
+ *   A -> R  REPORT         staged; healthy or not; what runs
+ *   A -> R  SLOT_ASK, SLOT_FREE    may I restart the service now?      R -> A  SLOT
+ *   A -> R  JOIN, LEAVE    I want (or have) this pack                  R -> A  PEERS
  *   R,A <-> A  BITMAP, HAVE, WANT, LEAF, REFUSE     pieces of packs, between any two
  *   R,A <-> A  OBJECT_ASK, OBJECT                   manifests and pack indexes, named by their
  * digest
@@ -48,6 +52,7 @@ enum {
     CERTIFICATE_MAX = 8 * 1024, /* or a request for one */
     TALLIES_MAX = 256,          /* variants that one FLEET counts */
     HAVES_MAX = 4096,           /* leaves in one HAVE */
+    RUNS_MAX = 256,             /* releases in one RUNS */
 };
 
 enum link_role { ROLE_NONE = 0, ROLE_CONTROL, ROLE_REGION, ROLE_AGENT, ROLE_WORKER };
@@ -72,6 +77,7 @@ enum msg_type {
     MSG_QUANTILE,
     MSG_PLAN,
     MSG_COUNTS,
+    MSG_RUNS,
     /* region node and agent */
     MSG_MACHINE = 64,
     MSG_SOURCES,
@@ -229,6 +235,17 @@ struct msg_counts {
     uint64_t drift; /* machines that left select and still run the service */
     uint64_t slots_used;
     struct list_of failures; /* struct msg_failure, the first FAILURES_MAX */
+};
+
+struct msg_running {
+    struct hash release;
+    uint64_t machines;
+};
+
+/* What the machines that a region node knows run of a service, those that are away too. */
+struct msg_runs {
+    char *service;
+    struct list_of releases; /* struct msg_running, most machines first; empty: none runs it */
 };
 
 struct msg_label {

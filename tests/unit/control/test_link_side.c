@@ -275,6 +275,38 @@ static void sayings_become_rows(void **state)
     free(counts.deployment);
 }
 
+static bool second_runs_are_known(struct scene *s)
+{
+    return row_is(s, "SELECT SUM(machines) FROM running WHERE service = $1", "web", "7");
+}
+
+static bool nothing_runs(struct scene *s)
+{
+    return row_is(s, "SELECT COUNT(*) FROM running WHERE service = $1", "web", "0");
+}
+
+static void what_runs_replaces_what_ran(void **state)
+{
+    struct scene *s = *state;
+    struct msg_running releases[] = { { .machines = 4 }, { .machines = 3 } };
+    struct msg_runs runs = { mem_strdup("web"), { releases, 2 } };
+
+    connect_region(s);
+    run_until(s, is_known);
+    cluster_sql(s->c,
+                "INSERT INTO running (region, service, release, machines) "
+                "VALUES ($1, $2, 'old', 100)",
+                "r1", "web");
+    memset(releases[0].release.b, 0x11, HASH_BYTES);
+    memset(releases[1].release.b, 0x22, HASH_BYTES);
+    assert_ok(link_send(s->link, MSG_RUNS, &runs, &s->c->err), &s->c->err);
+    run_until(s, second_runs_are_known);
+    runs.releases = (struct list_of){ NULL, 0 };
+    assert_ok(link_send(s->link, MSG_RUNS, &runs, &s->c->err), &s->c->err);
+    run_until(s, nothing_runs);
+    free(runs.service);
+}
+
 static bool link_is_closed(struct scene *s)
 {
     return s->closed;
@@ -504,6 +536,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_region_comes_and_goes, start, stop),
         cmocka_unit_test_setup_teardown(sayings_become_rows, start, stop),
+        cmocka_unit_test_setup_teardown(what_runs_replaces_what_ran, start, stop),
         cmocka_unit_test_setup_teardown(other_sayings_end_the_link, start, stop),
         cmocka_unit_test_setup_teardown(rows_become_messages_in_order, start, stop),
         cmocka_unit_test_setup_teardown(nothing_is_skipped, start, stop),

@@ -398,6 +398,45 @@ static void fleet_and_quantile(void **state)
     machines_free(ms);
 }
 
+static uint64_t runs(const struct machines *ms, unsigned char release)
+{
+    struct hash h = hash_of(release);
+
+    return running_count(&ms->running, "web", &h);
+}
+
+static void what_runs_is_counted_beside_all_plans(void **state)
+{
+    struct machines *ms = machines_new("r1");
+    struct machine *a = hello(ms, "a", NULL, "web", 1, 0), *b = hello(ms, "b", NULL, "web", 1, 0);
+    struct machine *c = NULL;
+    struct msg_machine self = { .boot = text("old"), .host = text("h") };
+    struct hash old = hash_of(1);
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(runs(ms, 1), 2);
+    assert_int_equal(report(ms, a, "d-1", 2, 1, PHASE_STAGED, VERDICT_NONE, ""), 0);
+    assert_int_equal(runs(ms, 1), 2); /* on disk is not running */
+    assert_int_equal(report(ms, a, "d-1", 2, 1, PHASE_ACTIVATED, VERDICT_NONE, ""), 0);
+    assert_int_equal(runs(ms, 1), 1);
+    assert_int_equal(runs(ms, 2), 1);
+    machines_lost(ms, b, 1000);
+    machines_tick(ms, 1000 + REGION_REACHABLE_MS);
+    assert_int_equal(runs(ms, 1), 1); /* who is away still has it */
+    assert_int_equal(report(ms, a, "d-1", 2, 1, PHASE_STOPPED, VERDICT_NONE, ""), 0);
+    assert_int_equal(runs(ms, 2), 0);
+    hello(ms, "b", NULL, NULL, 0, 2000); /* it comes back without */
+    assert_int_equal(runs(ms, 1), 0);
+    assert_ok(machines_restore(ms, "c", &self, 0, 3000, &c, &err), &err);
+    machines_restore_report(ms, c, "web", &old, NULL, NULL);
+    assert_int_equal(runs(ms, 1), 1);
+    hello(ms, "c", NULL, "web", 3, 3000);
+    assert_int_equal(runs(ms, 1), 0);
+    assert_int_equal(runs(ms, 3), 1);
+    machines_free(ms);
+}
+
 static void plans_that_make_no_sense(void **state)
 {
     struct machines *ms = machines_new("r1");
@@ -452,6 +491,7 @@ int main(void)
         cmocka_unit_test(a_plan_that_comes_late_finds_who_has_moved),
         cmocka_unit_test(drift_failures_and_bytes),
         cmocka_unit_test(fleet_and_quantile),
+        cmocka_unit_test(what_runs_is_counted_beside_all_plans),
         cmocka_unit_test(plans_that_make_no_sense),
     };
 

@@ -30,6 +30,18 @@ static void one_after_the_other(struct world *w, struct player *a, struct player
     }
 }
 
+/* What the control plane was last told that n machines run; -1: nothing. */
+static int64_t runs_now(const struct world *w, const struct hash *release)
+{
+    const struct msg_runs *m = got_last(&w->control, MSG_RUNS);
+    const struct msg_running *one = m == NULL ? NULL : m->releases.items;
+
+    for (size_t i = 0; m != NULL && i < m->releases.count; i++)
+        if (hash_equal(&one[i].release, release))
+            return (int64_t)one[i].machines;
+    return -1;
+}
+
 static void from_replication_to_healthy(void **state)
 {
     struct world w;
@@ -68,6 +80,7 @@ static void from_replication_to_healthy(void **state)
     assert_int_equal(((const struct msg_counts *)got_last(&w.control, MSG_COUNTS))->generation, 1);
 
     one_after_the_other(&w, &a, &b, &release);
+    WORLD_UNTIL(&w, runs_now(&w, &release) == 2); /* healthy or not */
     agent_stop(&w, &a);
     agent_stop(&w, &b);
     player_release(&a);

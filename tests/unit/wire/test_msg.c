@@ -5,12 +5,12 @@
 #include "wire/msg.h"
 
 static const enum msg_type types[] = {
-    MSG_HELLO,      MSG_PING,      MSG_PONG,      MSG_BYE,       MSG_ENROL,   MSG_ENROLLED,
-    MSG_DOC,        MSG_REPLICATE, MSG_REPLICA,   MSG_FLEET_ASK, MSG_FLEET,   MSG_QUANTILE_ASK,
-    MSG_QUANTILE,   MSG_PLAN,      MSG_COUNTS,    MSG_MACHINE,   MSG_SOURCES, MSG_PROGRESS,
-    MSG_REPORT,     MSG_SLOT_ASK,  MSG_SLOT_FREE, MSG_SLOT,      MSG_JOIN,    MSG_LEAVE,
-    MSG_PEERS,      MSG_BITMAP,    MSG_HAVE,      MSG_WANT,      MSG_LEAF,    MSG_REFUSE,
-    MSG_OBJECT_ASK, MSG_OBJECT,
+    MSG_HELLO,    MSG_PING,       MSG_PONG,     MSG_BYE,       MSG_ENROL,   MSG_ENROLLED,
+    MSG_DOC,      MSG_REPLICATE,  MSG_REPLICA,  MSG_FLEET_ASK, MSG_FLEET,   MSG_QUANTILE_ASK,
+    MSG_QUANTILE, MSG_PLAN,       MSG_COUNTS,   MSG_RUNS,      MSG_MACHINE, MSG_SOURCES,
+    MSG_PROGRESS, MSG_REPORT,     MSG_SLOT_ASK, MSG_SLOT_FREE, MSG_SLOT,    MSG_JOIN,
+    MSG_LEAVE,    MSG_PEERS,      MSG_BITMAP,   MSG_HAVE,      MSG_WANT,    MSG_LEAF,
+    MSG_REFUSE,   MSG_OBJECT_ASK, MSG_OBJECT,
 };
 
 /* A type that is forgotten in the tables, or in the list above, is found here: the compiler warns of
@@ -36,6 +36,7 @@ static bool is_listed(enum msg_type type)
     case MSG_QUANTILE:
     case MSG_PLAN:
     case MSG_COUNTS:
+    case MSG_RUNS:
     case MSG_MACHINE:
     case MSG_SOURCES:
     case MSG_PROGRESS:
