@@ -44,18 +44,34 @@ static int go_on(void *lease, uint64_t done, uint64_t total)
     return lease_check(lease, NULL);
 }
 
+/* Why there is no pack; "" if there is one. */
+static const char *why(const struct published_delta *p)
+{
+    return p->dropped == DELTA_KEPT ? "" : "it would have more than 60 % of the full pack's bytes";
+}
+
+_Static_assert(PUBLISH_DELTA_SHARE == 60, "the text says so");
+
+static json_t *packed_json(const struct published_delta *p)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < p->nnamed; i++)
+        json_array_append_new(list, json_pack("{s:s,s:I}", "path", p->packed[i].path, "bytes",
+                                              (json_int_t)p->packed[i].bytes));
+    return list;
+}
+
 static char *result_text(const struct published_delta *p, int64_t ms)
 {
     AUTO_JSON *result = json_object();
-    json_t *delta = json_object(), *names = json_array();
+    json_t *delta =
+        json_pack("{s:I,s:I,s:s,s:o,s:I,s:I}", "pack_bytes", (json_int_t)p->pack_bytes,
+                  "full_bytes", (json_int_t)p->full_bytes, "why", why(p), "packed", packed_json(p),
+                  "npacked", (json_int_t)p->npacked, "packed_bytes", (json_int_t)p->packed_bytes);
 
-    for (size_t at = 0; at < p->compressed.len; at += strlen(p->compressed.data + at) + 1)
-        json_array_append_new(names, json_string(p->compressed.data + at));
-    json_object_set_new(delta, "pack", hash_is_zero(&p->pack) ? json_null() : json_hash(&p->pack));
-    json_object_set_new(delta, "pack_bytes", json_integer((json_int_t)p->pack_bytes));
-    json_object_set_new(delta, "full_bytes", json_integer((json_int_t)p->full_bytes));
-    json_object_set_new(delta, "compressed", names);
-    json_object_set_new(delta, "ncompressed", json_integer((json_int_t)p->ncompressed));
+    json_object_set_new(delta, "pack",
+                        p->dropped != DELTA_KEPT ? json_null() : json_hash(&p->pack));
     json_object_set_new(result, "v", json_integer(1));
     json_object_set_new(result, "delta", delta);
     json_object_set_new(result, "seconds", json_real((double)ms / 1000));
@@ -64,11 +80,18 @@ static char *result_text(const struct published_delta *p, int64_t ms)
 
 static void say(struct courier *courier, const struct published_delta *p, int64_t ms)
 {
-    AUTO_FREE char *line = mem_printf(
-        "== delta pack of %llu bytes, the full one has %llu; took %.1f s\n",
-        (unsigned long long)p->pack_bytes, (unsigned long long)p->full_bytes, (double)ms / 1000);
+    AUTO_BUF line = BUF_INIT;
 
-    courier_log(courier, line, strlen(line));
+    if (p->dropped == DELTA_KEPT)
+        buf_printf(&line, "== delta pack of %llu bytes, the full one has %llu",
+                   (unsigned long long)p->pack_bytes, (unsigned long long)p->full_bytes);
+    else
+        buf_printf(&line, "== no delta: %s (%llu)", why(p), (unsigned long long)p->full_bytes);
+    buf_printf(&line, "; took %.1f s\n", (double)ms / 1000);
+    for (size_t i = 0; i < p->nnamed; i++)
+        buf_printf(&line, "== %s (%llu bytes) is compressed: a delta can't help there\n",
+                   p->packed[i].path, (unsigned long long)p->packed[i].bytes);
+    courier_log(courier, line.data, line.len);
 }
 
 /* What cannot get better by trying again. */
@@ -110,6 +133,6 @@ int delta_job_run(struct store *s, const char *spec, struct lease *lease, struct
         return blame(r, lease, err);
     say(courier, &published, monotonic_ms() - started);
     *ret_result = result_text(&published, monotonic_ms() - started);
-    buf_release(&published.compressed);
+    published_delta_release(&published);
     return 0;
 }

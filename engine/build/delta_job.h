@@ -4,9 +4,10 @@
  *   {"v":1,"delta":{"variant","base":HASH,"base_pack":HASH,"target":HASH,"target_pack":HASH},
  *    "deadline":s}                                       (the packs are the full ones)
  * and its result:
- *   {"v":1,"delta":{"pack":HASH or null,"pack_bytes":n,"full_bytes":n,"compressed":[PATH…],
- *    "ncompressed":n},"seconds":x}
- * pack null: it would have been no smaller than the full pack. */
+ *   {"v":1,"delta":{"pack":HASH or null,"pack_bytes":n,"full_bytes":n,"why":TEXT,
+ *    "packed":[{"path","bytes"}…],"npacked":n,"packed_bytes":n},"seconds":x}
+ * pack null: it was dropped, and why says why. packed: changed files that are compressed already, the
+ * largest first, of npacked with packed_bytes in all. */
 #ifndef BUILD_DELTA_JOB_H
 #define BUILD_DELTA_JOB_H
 

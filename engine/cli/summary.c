@@ -35,7 +35,9 @@ json_t *summary_json(const json_t *view)
                                        "seconds", "failures", "nothing_to_do", NULL };
     static const char *const machines[] = { "total", "healthy", "failed", "drift", NULL };
     static const char *const regions[] = { "name", "replicated", "machines", NULL };
-    static const char *const artifacts[] = { "variant", "digest", "bytes", NULL };
+    static const char *const artifacts[] = { "variant", "digest", "bytes", "pack_bytes", NULL };
+    static const char *const deltas[] = { "variant", "base",   "machines", "state",        "bytes",
+                                          "reason",  "packed", "npacked",  "packed_bytes", NULL };
     json_t *o = pick(view, top);
 
     json_object_set_new(o, "v", json_integer(1));
@@ -43,6 +45,7 @@ json_t *summary_json(const json_t *view)
     json_object_set_new(o, "machines", pick(json_object_get(view, "machines"), machines));
     json_object_set_new(o, "regions", pick_each(json_object_get(view, "regions"), regions));
     json_object_set_new(o, "artifacts", pick_each(json_object_get(view, "artifacts"), artifacts));
+    json_object_set_new(o, "deltas", pick_each(json_object_get(view, "deltas"), deltas));
     json_object_set(o, "exit", json_object_get(view, "exit"));
     return o;
 }
@@ -82,6 +85,72 @@ static void print_bytes(const json_t *view)
     puts(buf_str(&line));
 }
 
+static void print_size(const char *before, int64_t bytes, const char *after)
+{
+    AUTO_BUF text = BUF_INIT;
+
+    progress_bytes(&text, bytes);
+    printf("%s%s%s", before, buf_str(&text), after);
+}
+
+/* The pack of the delta's variant that it stands for. */
+static int64_t full_bytes(const json_t *view, const json_t *delta)
+{
+    json_t *a;
+    size_t i;
+
+    json_array_foreach(json_object_get(view, "artifacts"), i, a)
+    {
+        if (strcmp(text_of(a, "variant"), text_of(delta, "variant")) == 0)
+            return int_of(a, "pack_bytes");
+    }
+    return 0;
+}
+
+/* What could not be saved, once: it is the same whatever the base is, or nearly. */
+static void print_packed(const json_t *delta)
+{
+    const json_t *names = json_object_get(delta, "packed");
+    long long more = int_of(delta, "npacked") - (long long)json_array_size(names);
+    size_t i;
+    json_t *one;
+
+    json_array_foreach(names, i, one)
+    {
+        printf("  %s", text_of(one, "path"));
+        print_size(" (", int_of(one, "bytes"), ") is compressed: a delta of it can't help\n");
+    }
+    if (more > 0) {
+        printf("  and so %s %lld more, ", more == 1 ? "is" : "are", more);
+        print_size("", int_of(delta, "packed_bytes"), " in all\n");
+    }
+}
+
+static void print_deltas(const json_t *view)
+{
+    json_t *delta;
+    size_t i;
+
+    json_array_foreach(json_object_get(view, "deltas"), i, delta)
+    {
+        const char *state = text_of(delta, "state");
+
+        printf("  delta of %s from %.12s", text_of(delta, "variant"), text_of(delta, "base"));
+        if (int_of(delta, "machines") > 0)
+            printf(" (%lld machine%s ran it)", int_of(delta, "machines"),
+                   int_of(delta, "machines") == 1 ? "" : "s");
+        if (strcmp(state, "ready") == 0) {
+            print_size(": ", int_of(delta, "bytes"), " instead of ");
+            print_size("", full_bytes(view, delta), "\n");
+        } else if (strcmp(state, "none") == 0) {
+            printf(": none: %s\n", text_of(delta, "reason"));
+        } else {
+            printf(": is being made\n");
+        }
+    }
+    print_packed(json_array_get(json_object_get(view, "deltas"), 0));
+}
+
 static void print_text(const json_t *view)
 {
     const json_t *machines = json_object_get(view, "machines");
@@ -97,6 +166,7 @@ static void print_text(const json_t *view)
            seconds_of(view, "build"), seconds_of(view, "replicate"), seconds_of(view, "stage"),
            seconds_of(view, "rollout"), seconds_of(view, "total"));
     print_bytes(view);
+    print_deltas(view);
     print_failures(view);
     if (json_is_null(json_object_get(view, "finished")))
         printf("  you can: %s\n", frame_what_to_do(state));

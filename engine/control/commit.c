@@ -250,8 +250,10 @@ static int write_service(struct db *d, const struct turn *t, struct err *err)
         if (a->planned)
             r = DB_EXEC(d, err, "UPDATE service SET last_planned = $2 WHERE name = $1",
                         db_text(deploy->service), db_text(deploy->id));
-        if (r == 0 && a->want_deltas)
-            r = deltas_want(d, deploy, err);
+        if (r == 0)
+            r = deltas_want(d, deploy, a->wants, a->nwants, err);
+        if (r == 0 && a->drop_deltas)
+            r = deltas_drop(d, deploy, err);
         if (r == 0 && a->finished)
             r = write_finish(d, t, err);
         if (r == 0 && a->cancel_job)

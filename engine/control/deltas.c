@@ -15,85 +15,122 @@ static const char *text_of(const json_t *object, const char *key)
 
 /* --- wanting --- */
 
-/* The artifacts of the service's last good release: those of a deployment that brought it. */
-static int load_base(struct db *d, const struct deploy *deploy, json_t **ret, struct err *err)
+/* The full pack of an artifact; "" if it was collected. */
+static int find_pack(struct db *d, const char *artifact, struct buf *ret, struct err *err)
 {
     struct db_rows *rows = NULL;
-    int r = DB_ROWS(d, &rows, err,
-                    "SELECT d.detail FROM deployment d JOIN service s ON s.name = d.service "
-                    "WHERE d.service = $1 AND d.state = 'succeeded' AND d.sha = s.good_commit "
-                    "AND d.id <> $2 ORDER BY d.number DESC LIMIT 1",
-                    db_text(deploy->service), db_text(deploy->id));
+    int r =
+        DB_ROWS(d, &rows, err, "SELECT pack FROM artifact WHERE digest = $1", db_text(artifact));
 
-    *ret = NULL;
-    if (r == 0 && db_rows_count(rows) > 0) {
-        const char *detail = db_get_text(rows, 0, 0);
-        AUTO_JSON *json = NULL;
-
-        r = json_parse(&json, detail, strlen(detail), err);
-        if (r == 0)
-            *ret = json_deep_copy(json_object_get(json, "artifacts"));
-    }
+    buf_reset(ret);
+    buf_str_append(ret, r == 0 && db_rows_count(rows) > 0 ? db_get_text(rows, 0, 0) : "");
     db_rows_free(rows);
     return r;
 }
 
-static const json_t *find_variant(const json_t *artifacts, const char *variant)
+static char *spec_of(const json_t *target, const char *base, const char *base_pack)
 {
-    for (size_t i = 0; i < json_array_size(artifacts); i++) {
-        const json_t *a = json_array_get(artifacts, i);
+    AUTO_JSON *spec =
+        json_pack("{s:i,s:{s:O,s:s,s:s,s:O,s:O},s:i}", "v", 1, "delta", "variant",
+                  json_object_get(target, "variant"), "base", base, "base_pack", base_pack,
+                  "target", json_object_get(target, "artifact"), "target_pack",
+                  json_object_get(target, "pack"), "deadline", DELTAS_JOB_S);
 
-        if (strcmp(text_of(a, "variant"), variant) == 0)
+    return spec == NULL ? NULL : json_text(spec);
+}
+
+static const json_t *find_target(const struct deploy *deploy, const char *artifact)
+{
+    for (size_t i = 0; i < json_array_size(deploy->artifacts); i++) {
+        const json_t *a = json_array_get(deploy->artifacts, i);
+
+        if (strcmp(text_of(a, "artifact"), artifact) == 0)
             return a;
     }
     return NULL;
 }
 
-static int want(struct db *d, const struct deploy *deploy, const json_t *base, const json_t *target,
+/* A pair that came to nothing before is tried again: its job may have been lost. (One whose worker
+ * has answered is found again by its dedupe key, and so is the answer.) */
+static int want(struct db *d, const struct deploy *deploy, const struct deploy_want *w,
                 struct err *err)
 {
-    AUTO_JSON *spec = json_pack(
-        "{s:i,s:{s:O,s:O,s:O,s:O,s:O},s:i}", "v", 1, "delta", "variant",
-        json_object_get(target, "variant"), "base", json_object_get(base, "artifact"), "base_pack",
-        json_object_get(base, "pack"), "target", json_object_get(target, "artifact"), "target_pack",
-        json_object_get(target, "pack"), "deadline", DELTAS_JOB_S);
-    AUTO_FREE char *dedupe =
-        mem_printf("delta %s %s", text_of(base, "artifact"), text_of(target, "artifact"));
-    AUTO_FREE char *text = spec == NULL ? NULL : json_text(spec);
+    AUTO_FREE char *dedupe = mem_printf("delta %s %s", w->base, w->artifact), *spec = NULL;
+    AUTO_BUF base_pack = BUF_INIT;
     int64_t job = 0;
-    int r;
+    int r = find_pack(d, w->base, &base_pack, err);
 
+    if (r < 0 || base_pack.len == 0)
+        return r;
+    spec = spec_of(find_target(deploy, w->artifact), w->base, buf_str(&base_pack));
     if (spec == NULL)
-        return err_set(err, ERR_INTERNAL, "artifacts without a name");
-    r = queue_enqueue_late(d, deploy->service, deploy->commit, text, dedupe,
-                           (int64_t)DELTAS_JOB_S * 1000, &job, err);
-    /* One that came to nothing before is tried again: its job may have been lost. */
+        return err_set(err, ERR_INTERNAL, "an artifact without a name");
+    r = queue_enqueue_late(d, deploy->service, deploy->commit, spec, dedupe,
+                           (int64_t)DELTAS_JOB_S * 1000, w->late ? DELTAS_LATE : DELTAS_FIRST, &job,
+                           err);
     return r < 0 ? r
                  : DB_EXEC(d, err,
                            "INSERT INTO delta (target, base, job, state) "
                            "VALUES ($1, $2, $3, 'making') ON CONFLICT (target, base) "
-                           "DO UPDATE SET job = $3, state = 'making', reason = NULL "
+                           "DO UPDATE SET job = $3, state = 'making', reason = NULL, result = NULL "
                            "WHERE delta.state = 'none'",
-                           db_text(text_of(target, "artifact")), db_text(text_of(base, "artifact")),
-                           db_int(job));
+                           db_text(w->artifact), db_text(w->base), db_int(job));
 }
 
-int deltas_want(struct db *d, const struct deploy *deploy, struct err *err)
+int deltas_want(struct db *d, const struct deploy *deploy, const struct deploy_want *wants,
+                size_t n, struct err *err)
 {
-    AUTO_JSON *bases = NULL;
-    json_t *a;
-    size_t i;
-    int r = load_base(d, deploy, &bases, err);
+    int r = 0;
 
-    json_array_foreach(deploy->artifacts, i, a)
-    {
-        const json_t *base = find_variant(bases, text_of(a, "variant"));
-
-        if (r == 0 && base != NULL && deploy_wants_delta(a) &&
-            strcmp(text_of(base, "artifact"), text_of(a, "artifact")) != 0)
-            r = want(d, deploy, base, a, err);
-    }
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = want(d, deploy, &wants[i], err);
     return r < 0 ? err_wrap(err, "want deltas") : 0;
+}
+
+static int is_wanted_elsewhere(struct db *d, const struct deploy *deploy, const char *artifact,
+                               bool *ret, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r = DB_ROWS(d, &rows, err,
+                    "SELECT 1 FROM deployment WHERE live = 1 AND id <> $1 AND detail LIKE $2",
+                    db_text(deploy->id), db_text(artifact));
+
+    *ret = r == 0 && db_rows_count(rows) > 0;
+    db_rows_free(rows);
+    return r;
+}
+
+static int drop(struct db *d, const char *artifact, const char *why, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r = DB_ROWS(d, &rows, err, "SELECT job FROM delta WHERE target = $1 AND state = 'making'",
+                    db_text(artifact));
+
+    for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
+        r = queue_cancel(d, db_get_int(rows, i, 0), why, err);
+        if (r == -(int)ERR_NOT_FOUND)
+            r = 0;
+    }
+    db_rows_free(rows);
+    return r;
+}
+
+int deltas_drop(struct db *d, const struct deploy *deploy, struct err *err)
+{
+    AUTO_FREE char *why = mem_printf("nobody waits for it: deployment %s is %s", deploy->id,
+                                     deploy_state_name(deploy->state));
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < json_array_size(deploy->artifacts); i++) {
+        const char *artifact = text_of(json_array_get(deploy->artifacts, i), "artifact");
+        AUTO_FREE char *pattern = mem_printf("%%%s%%", artifact);
+        bool elsewhere = false;
+
+        r = is_wanted_elsewhere(d, deploy, pattern, &elsewhere, err);
+        if (r == 0 && !elsewhere)
+            r = drop(d, artifact, why, err);
+    }
+    return r < 0 ? err_wrap(err, "drop deltas") : 0;
 }
 
 /* --- loading --- */
@@ -107,7 +144,8 @@ int deltas_load(struct db *d, struct world *w, const struct deploy *deploy, stru
     {
         struct db_rows *rows = NULL;
         int r = DB_ROWS(d, &rows, err,
-                        "SELECT state, base, pack, pack_bytes, reason FROM delta WHERE target = $1",
+                        "SELECT state, base, pack, pack_bytes, reason, result FROM delta "
+                        "WHERE target = $1 ORDER BY base",
                         db_text(text_of(a, "artifact")));
 
         for (size_t k = 0; r == 0 && k < db_rows_count(rows); k++) {
@@ -119,6 +157,7 @@ int deltas_load(struct db *d, struct world *w, const struct deploy *deploy, stru
                 .pack = world_keep(w, db_get_text(rows, k, 2)),
                 .bytes = db_get_int(rows, k, 3),
                 .reason = world_keep(w, db_get_text(rows, k, 4)),
+                .packed = world_json(w, db_get_text(rows, k, 5)),
             };
         }
         db_rows_free(rows);
@@ -131,68 +170,69 @@ int deltas_load(struct db *d, struct world *w, const struct deploy *deploy, stru
 
 /* --- tending --- */
 
-/* Why it does not save more: what is compressed already changes as a whole. */
-static void describe(const json_t *delta, struct buf *out)
-{
-    const json_t *names = json_object_get(delta, "compressed");
-    long long n = (long long)json_integer_value(json_object_get(delta, "ncompressed"));
-    size_t named = json_array_size(names);
-
-    for (size_t i = 0; i < named; i++)
-        buf_printf(out, "%s%s", i == 0 ? "" : ", ", json_string_value(json_array_get(names, i)));
-    if (n > (long long)named)
-        buf_printf(out, " and %lld more", n - (long long)named);
-    if (n > 0)
-        buf_printf(out, " %s compressed: a delta can't help there", n == 1 ? "is" : "are");
-}
-
 static int settle(struct db *d, int64_t job, const char *state, const json_t *delta,
                   const char *reason, struct err *err)
 {
+    static const char *const keys[] = { "packed", "npacked", "packed_bytes" };
     const char *pack = json_string_value(json_object_get(delta, "pack"));
+    AUTO_JSON *packed = json_object();
+    AUTO_FREE char *text = NULL;
 
+    for (size_t i = 0; i < COUNT_OF(keys) && delta != NULL; i++)
+        json_object_set(packed, keys[i], json_object_get(delta, keys[i]));
+    text = delta == NULL ? NULL : json_text(packed);
     return DB_EXEC(d, err,
-                   "UPDATE delta SET state = $2, pack = $3, pack_bytes = $4, reason = $5 "
-                   "WHERE job = $1 AND state = 'making'",
+                   "UPDATE delta SET state = $2, pack = $3, pack_bytes = $4, reason = $5, "
+                   "result = $6 WHERE job = $1 AND state = 'making'",
                    db_int(job), db_text(state), db_text(pack),
                    db_int(json_integer_value(json_object_get(delta, "pack_bytes"))),
-                   db_text(reason));
+                   db_text(reason), db_text(text));
+}
+
+/* The job is not used again: whoever wants the delta has it made anew. */
+static int settle_bad(struct db *d, int64_t job, const char *reason, struct err *err)
+{
+    int r = queue_forget(d, job, err);
+
+    return r < 0 ? r : settle(d, job, "none", NULL, reason, err);
+}
+
+static enum verify_state verify(struct verifier *v, int64_t job, const json_t *spec,
+                                const json_t *delta, int64_t now_ms, struct err *why)
+{
+    AUTO_FREE char *key = mem_printf("delta job %lld", (long long)job);
+    AUTO_JSON *check = json_pack("[o]", json_deep_copy(json_object_get(spec, "delta")));
+
+    json_object_set(json_array_get(check, 0), "pack", json_object_get(delta, "pack"));
+    json_object_set(json_array_get(check, 0), "pack_bytes", json_object_get(delta, "pack_bytes"));
+    return verify_ask(v, key, check, now_ms, why);
 }
 
 static int tend_result(struct db *d, struct verifier *v, const struct job *job, int64_t now_ms,
                        bool *ret_moved, struct err *err)
 {
-    AUTO_JSON *result = NULL, *spec = NULL, *check = NULL;
-    AUTO_FREE char *key = mem_printf("delta job %lld", (long long)job->id);
-    AUTO_BUF reason = BUF_INIT;
+    AUTO_JSON *result = NULL, *spec = NULL;
     const json_t *delta;
     struct err why = ERR_INIT;
     enum verify_state state;
 
-    if (json_parse(&result, job->result, strlen(job->result), &why) < 0 ||
-        json_parse(&spec, job->spec, strlen(job->spec), &why) < 0) {
-        *ret_moved = true;
-        return settle(d, job->id, "none", NULL, "the worker's result is malformed", err);
-    }
-    delta = json_object_get(result, "delta");
-    describe(delta, &reason);
-    if (!json_is_string(json_object_get(delta, "pack"))) {
-        buf_printf(&reason, "%sit is no smaller than the full pack", reason.len > 0 ? "; " : "");
-        *ret_moved = true;
-        return settle(d, job->id, "none", NULL, buf_str(&reason), err);
-    }
-    check = json_array();
-    json_array_append(check, json_object_get(spec, "delta"));
-    json_object_set(json_array_get(check, 0), "pack", json_object_get(delta, "pack"));
-    json_object_set(json_array_get(check, 0), "pack_bytes", json_object_get(delta, "pack_bytes"));
-    state = verify_ask(v, key, check, now_ms, &why);
-    if (state != VERIFY_GOOD && state != VERIFY_BAD)
-        return 0;
     *ret_moved = true;
+    if (json_parse(&result, job->result, strlen(job->result), &why) < 0 ||
+        json_parse(&spec, job->spec, strlen(job->spec), &why) < 0 ||
+        !json_is_object(json_object_get(result, "delta")))
+        return settle_bad(d, job->id, "the worker's result is malformed", err);
+    delta = json_object_get(result, "delta");
+    if (!json_is_string(json_object_get(delta, "pack")))
+        return settle(d, job->id, "none", delta, text_of(delta, "why"), err);
+    state = verify(v, job->id, spec, delta, now_ms, &why);
     if (state == VERIFY_GOOD)
-        return settle(d, job->id, "ready", delta, buf_str(&reason), err);
-    log_warn("%s: %s", key, why.text);
-    return settle(d, job->id, "none", NULL, why.text, err);
+        return settle(d, job->id, "ready", delta, NULL, err);
+    if (state == VERIFY_BAD) {
+        log_warn("delta job %lld: %s", (long long)job->id, why.text);
+        return settle_bad(d, job->id, why.text, err);
+    }
+    *ret_moved = false;
+    return 0;
 }
 
 static int tend_one(struct db *d, struct verifier *v, int64_t id, int64_t now_ms, bool *ret_moved,
@@ -208,7 +248,10 @@ static int tend_one(struct db *d, struct verifier *v, int64_t id, int64_t now_ms
     if (r < 0)
         return r;
     if (job->status == JOB_SUCCEEDED) {
-        r = tend_result(d, v, job, now_ms, ret_moved, err);
+        bool moved = false;
+
+        r = tend_result(d, v, job, now_ms, &moved, err);
+        *ret_moved = *ret_moved || moved;
     } else if (job->status == JOB_FAILED || job->status == JOB_CANCELLED) {
         *ret_moved = true;
         r = settle(d, id, "none", NULL, job->reason, err);

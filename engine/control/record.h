@@ -41,6 +41,7 @@ struct world {
     struct deploy_region_input *regions;
     struct deploy_reply *replies;
     struct deploy_delta *deltas;
+    struct deploy_base *bases;
     json_t **jsons; /* parsed texts, kept alive */
     char **texts;
     size_t njsons, ntexts;
@@ -53,6 +54,8 @@ MUST_CHECK int world_load(struct db *d, const struct record *r, int64_t now_ms, 
                           struct err *err);
 /* A copy that lives as long as w. */
 const char *world_keep(struct world *w, const char *text);
+/* Parsed, as long as w; NULL if it is "" or does not parse. */
+const json_t *world_json(struct world *w, const char *text);
 void world_free(struct world *w); /* NULL is fine */
 
 /* Is there a live deployment of another number that uses the job too? */

@@ -57,6 +57,45 @@ static json_t *artifacts_json(const struct deploy *d)
     return list;
 }
 
+static const char *variant_of(const struct deploy *d, const char *artifact)
+{
+    for (size_t i = 0; i < json_array_size(d->artifacts); i++) {
+        const json_t *a = json_array_get(d->artifacts, i);
+        const char *digest = json_string_value(json_object_get(a, "artifact"));
+        const char *variant = json_string_value(json_object_get(a, "variant"));
+
+        if (digest != NULL && variant != NULL && strcmp(digest, artifact) == 0)
+            return variant;
+    }
+    return "";
+}
+
+/* What was asked for, in that order, and what has become of it. */
+static json_t *deltas_json(const struct deploy *d)
+{
+    static const char *const keys[] = {
+        "artifact", "base",   "machines", "state",   "pack",
+        "bytes",    "reason", "packed",   "npacked", "packed_bytes"
+    };
+    json_t *list = json_array(), *e;
+    size_t i;
+
+    json_array_foreach(d->deltas, i, e)
+    {
+        const char *artifact = json_string_value(json_object_get(e, "artifact"));
+        json_t *one =
+            json_pack("{s:s}", "variant", variant_of(d, artifact == NULL ? "" : artifact));
+
+        for (size_t k = 0; k < COUNT_OF(keys); k++) {
+            json_t *value = json_object_get(e, keys[k]);
+
+            json_object_set_new(one, keys[k], value == NULL ? json_null() : json_deep_copy(value));
+        }
+        json_array_append_new(list, one);
+    }
+    return list;
+}
+
 static struct wave_counts sum_region(const struct deploy_region_input *r)
 {
     struct wave_counts sum = { 0 };
@@ -328,6 +367,7 @@ json_t *view_build(struct db *db, const struct record *rec, const struct world *
     json_object_set_new(v, "release", text_or_null(d->release));
     json_object_set_new(v, "rollback_to", text_or_null(d->rollback_to));
     json_object_set_new(v, "artifacts", artifacts_json(d));
+    json_object_set_new(v, "deltas", deltas_json(d));
     json_object_set_new(v, "regions", regions_json(d, w));
     json_object_set_new(v, "waves", waves_json(d, w, now));
     json_object_set_new(v, "machines", machines_json(d, w));

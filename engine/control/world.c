@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/bases.h"
 #include "control/deltas.h"
 #include "control/record.h"
 
@@ -17,7 +18,7 @@ const char *world_keep(struct world *w, const char *text)
 }
 
 /* What does not parse was not written by us: it is taken as absent. */
-static const json_t *keep_json(struct world *w, const char *text)
+const json_t *world_json(struct world *w, const char *text)
 {
     json_t *json = NULL;
     struct err err = ERR_INIT;
@@ -50,6 +51,7 @@ void world_free(struct world *w)
     free(w->regions);
     free(w->replies);
     free(w->deltas);
+    free(w->bases);
     free(w->jsons);
     free(w->texts);
     free(w);
@@ -59,7 +61,7 @@ void world_free(struct world *w)
 
 static void read_counts(struct world *w, struct deploy_region_input *r, const char *text)
 {
-    const json_t *body = keep_json(w, text);
+    const json_t *body = world_json(w, text);
     const json_t *waves = json_object_get(body, "waves");
     size_t n = json_array_size(waves);
 
@@ -186,7 +188,7 @@ static int load_job(struct db *d, struct world *w, int64_t id, struct err *err)
     w->in.job_id = id;
     w->in.job_status = job_status_name(w->job->status);
     w->in.job_reason = w->job->reason == NULL ? "" : w->job->reason;
-    w->in.job_result = keep_json(w, w->job->result == NULL ? "" : w->job->result);
+    w->in.job_result = world_json(w, w->job->result == NULL ? "" : w->job->result);
     return 0;
 }
 
@@ -293,7 +295,7 @@ static int load_replies(struct db *d, struct world *w, const char *deployment, s
     for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++)
         w->replies[w->in.nreplies++] = (struct deploy_reply){
             .key = world_keep(w, db_get_text(rows, i, 0)),
-            .value = keep_json(w, db_get_text(rows, i, 1)),
+            .value = world_json(w, db_get_text(rows, i, 1)),
         };
     w->in.replies = w->replies;
     db_rows_free(rows);
@@ -333,6 +335,8 @@ int world_load(struct db *d, const struct record *rec, int64_t now_ms, struct wo
         r = load_replicas(d, w, deploy, err);
     if (r == 0)
         r = deltas_load(d, w, deploy, err);
+    if (r == 0)
+        r = bases_load(d, w, deploy, err);
     if (r == 0)
         r = load_job(d, w, rec->job, err);
     if (r == 0)

@@ -76,9 +76,10 @@ int queue_enqueue(struct db *d, const char *name, const char *sha, const char *s
 }
 
 int queue_enqueue_late(struct db *d, const char *name, const char *sha, const char *spec,
-                       const char *dedupe, int64_t deadline_ms, int64_t *ret_id, struct err *err)
+                       const char *dedupe, int64_t deadline_ms, int64_t priority, int64_t *ret_id,
+                       struct err *err)
 {
-    return enqueue(d, name, sha, spec, dedupe, deadline_ms, 1, ret_id, err);
+    return enqueue(d, name, sha, spec, dedupe, deadline_ms, priority, ret_id, err);
 }
 
 static const char claim_sql[] =

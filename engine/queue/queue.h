@@ -57,10 +57,11 @@ MUST_CHECK int queue_enqueue(struct db *d, const char *name, const char *sha, co
                              const char *dedupe, int64_t deadline_ms, int64_t *ret_id,
                              struct err *err);
 
-/* The same for a job that nobody waits for: it is claimed when none of the others is queued. */
+/* The same for a job that others go before: it is claimed when none with a smaller priority is
+ * queued; those of queue_enqueue() have 0. */
 MUST_CHECK int queue_enqueue_late(struct db *d, const char *name, const char *sha, const char *spec,
-                                  const char *dedupe, int64_t deadline_ms, int64_t *ret_id,
-                                  struct err *err);
+                                  const char *dedupe, int64_t deadline_ms, int64_t priority,
+                                  int64_t *ret_id, struct err *err);
 
 /* Claims the oldest queued job. *ret = NULL if there is none. Safe to repeat after a lost
  * connection: the token (random, of this claim) finds what the lost one claimed. */

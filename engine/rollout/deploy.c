@@ -66,7 +66,7 @@ struct deploy *deploy_new(const char *id, const char *cluster, const char *servi
     d->memo = json_object();
     d->failures = json_array();
     d->artifacts = json_array();
-    d->delta_packs = json_object();
+    d->deltas = json_array();
     return d;
 }
 
@@ -98,7 +98,7 @@ void deploy_free(struct deploy *d)
     json_decref(d->memo);
     json_decref(d->failures);
     json_decref(d->artifacts);
-    json_decref(d->delta_packs);
+    json_decref(d->deltas);
     free(d);
 }
 
@@ -214,6 +214,7 @@ void finish(struct step *s, enum deploy_state state, const char *fmt, ...)
     while (d->npending > 0)
         drop_pending(d, d->npending - 1);
     s->out->cancel_job = job_is_live(s->in);
+    s->out->drop_deltas = json_array_size(d->deltas) > 0;
     if (state == DEPLOY_FAILED || state == DEPLOY_ABORTED)
         keep_failures(s);
     s->out->finished = true;
@@ -258,6 +259,7 @@ void start_rollback(struct step *s, bool by_person, const char *cause)
     d->rollback_ms = s->in->now_ms;
     d->rollback_by_person = by_person;
     deploy_set_text(&d->cause, cause);
+    s->out->drop_deltas = json_array_size(d->deltas) > 0;
     enter(s, DEPLOY_ROLLING_BACK, cause);
     act_goals(s);
 }
@@ -520,7 +522,7 @@ void deploy_step(struct deploy *d, const struct deploy_input *in, struct deploy_
         obey_command(&s);
     if (in->renew && d->plan != NULL && deploy_state_is_final(d->state))
         act_goals(&s);
-    tell_deltas(&s);
+    tend_deltas(&s);
     do {
         before = d->state;
         if (!deadline_passed(&s))

@@ -22,7 +22,7 @@
  * What can go wrong, and what then: a build fails -> failed. The policy errs -> held with its
  * traceback, never go. A region is away -> its machines count as unreachable after
  * DEPLOY_REGION_LOST_MS, until then nothing is judged. Counts that answer an older goal are not
- * judged. An empty wave -> held. The deadline passes -> as the policy's on_failure says, or failed
+ * judged. A delta is late, or comes to nothing -> the full packs are moved. An empty wave -> held. The deadline passes -> as the policy's on_failure says, or failed
  * if nothing moved. A rollback that does not finish -> held, then failed. */
 #ifndef ROLLOUT_DEPLOY_H
 #define ROLLOUT_DEPLOY_H
@@ -43,7 +43,9 @@ enum {
     DEPLOY_DELTA_MIN_BYTES = 4 << 20, /* of a full pack: below, no delta is made */
     DEPLOY_DELTA_WAIT_MS = 120000,    /* a goal waits for a delta at most so long, */
     DEPLOY_DELTA_WAIT_RATE =
-        4 << 20, /* and no longer than the full pack takes at so much a second */
+        4 << 20,                 /* and no longer than the full pack takes at so much a second */
+    DEPLOY_DELTA_MORE = 4,       /* bases of an artifact beside the first, one after the other */
+    DEPLOY_DELTA_LOST_MS = 1000, /* a delta that was asked for is known by then, or was forgotten */
 };
 
 enum deploy_state {
@@ -133,8 +135,11 @@ struct deploy {
     /* what is deployed */
     json_t *artifacts;                      /* of the job's result */
     char *release, *rollback_to, *previous; /* 64 digits or ""; the commit of rollback_to */
-    json_t *delta_packs; /* {artifact: [pack…]}: what regions were told of; []: there is none */
-    int64_t delta_asked_ms, delta_until_ms; /* 0: none was asked for; the goal waits until then */
+    /* In the order in which they were asked for, each {"artifact","base","machines" (that ran it),
+     * "at","state"} and, once "ready" or "none", {"pack","bytes","reason","packed":[{"path","bytes"}…],
+     * "npacked","packed_bytes"}. */
+    json_t *deltas;
+    int64_t delta_until_ms; /* the goal waits until then for a first delta; 0: none was asked for */
 
     /* how far */
     struct plan *plan;
@@ -177,8 +182,22 @@ struct deploy_replica {
 struct deploy_delta {
     const char *artifact, *base, *pack; /* 64 digits; pack "" unless it is ready */
     const char *state;                  /* "making", "ready", "none" */
-    const char *reason;                 /* why there is none, or why it does not save more; "" */
+    const char *reason;                 /* why there is none; "" */
     int64_t bytes;
+    const json_t *packed; /* changed files that are compressed: {"packed":[{"path","bytes"}…],
+                             "npacked","packed_bytes"}, or NULL */
+};
+
+/* An artifact that a delta could be made from. */
+struct deploy_base {
+    const char *variant, *artifact;
+    int64_t machines; /* that run it; 0: none, or nobody knows yet */
+};
+
+/* Asks for the delta of an artifact from a base. */
+struct deploy_want {
+    char *artifact, *base;
+    bool late; /* not the first of its artifact: others go first */
 };
 
 /* A region as the database knows it now. Everything is borrowed for the step. */
@@ -241,6 +260,10 @@ struct deploy_input {
 
     const struct deploy_delta *deltas;
     size_t ndeltas;
+    /* Most machines first, and of as many the newest; the last good release's are always there, last.
+     * Looked at only while deploy_wants_bases(). */
+    const struct deploy_base *bases;
+    size_t nbases;
 
     enum deploy_verb command;
     const char *command_actor, *command_reason;
@@ -283,8 +306,10 @@ struct deploy_actions {
     size_t nrelays;
     enum deploy_question question; /* ask the policy this now, and step again */
     json_t *question_input;
+    struct deploy_want *wants;
+    size_t nwants;
     bool sign;        /* verify d->artifacts, sign the release, and step again */
-    bool want_deltas; /* from the last good release, of artifacts that deploy_wants_delta() */
+    bool drop_deltas; /* nobody waits any more for those that are still being made */
     bool cancel_job;
     bool planned;    /* rolling begins: this is now the service's last planned deployment */
     bool finished;   /* it has reached a terminal state in this step */
@@ -309,8 +334,8 @@ void deploy_actions_release(struct deploy_actions *out);
 /* Could the verb be obeyed in this state? If not, *ret_why says why (static). */
 bool deploy_allows(const struct deploy *d, enum deploy_verb verb, const char **ret_why);
 
-/* Is the artifact (of the job's result) large enough for a delta? */
-bool deploy_wants_delta(const json_t *artifact);
+/* Could the next step ask for a delta? */
+bool deploy_wants_bases(const struct deploy *d);
 
 /* DESIGN §5: 0, 4, 5, 6, 7, 11; -1 while it lives. */
 int deploy_exit_code(const struct deploy *d);

@@ -233,7 +233,7 @@ void act_replicate(struct step *s)
         const char *digest = json_string_value(json_object_get(a, "artifact"));
         json_t *packs = json_pack("[O]", json_object_get(a, "pack"));
 
-        json_array_extend(packs, json_object_get(d->delta_packs, digest));
+        deltas_append(d, digest, packs);
         json_array_append_new(artifacts, json_pack("{s:O,s:O,s:o}", "variant",
                                                    json_object_get(a, "variant"), "artifact",
                                                    json_object_get(a, "artifact"), "packs", packs));
@@ -266,7 +266,12 @@ void deploy_actions_release(struct deploy_actions *out)
         free(out->relays[i].kind);
         json_decref(out->relays[i].body);
     }
+    for (size_t i = 0; i < out->nwants; i++) {
+        free(out->wants[i].artifact);
+        free(out->wants[i].base);
+    }
     free(out->events);
+    free(out->wants);
     free(out->asks);
     free(out->goals);
     free(out->relays);

@@ -58,8 +58,10 @@ const struct deploy_region_input *find_input(const struct deploy_input *in, cons
 
 /* deploy_delta.c */
 void ask_deltas(struct step *s);  /* the release is signed */
-void tell_deltas(struct step *s); /* the regions, of those that are ready */
+void tend_deltas(struct step *s); /* tells regions of those that are ready, asks for the next */
 bool deltas_hold(struct step *s); /* is one still worth waiting for? */
+/* Appends the packs of an artifact that regions were told of beside the full one. */
+void deltas_append(const struct deploy *d, const char *artifact, json_t *packs);
 
 /* deploy_count.c */
 bool counts_are_fresh(struct step *s, const char **ret_region);

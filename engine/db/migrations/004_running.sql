@@ -8,3 +8,6 @@ CREATE TABLE running (
     PRIMARY KEY (region, service, release)
 );
 CREATE INDEX running_service ON running (service, release);
+
+-- What the worker found to be compressed already, as JSON; NULL: no worker has answered.
+ALTER TABLE delta ADD COLUMN result TEXT;

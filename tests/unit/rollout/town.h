@@ -64,6 +64,12 @@ struct town {
     bool same_as_last;
     uint64_t last_healthy;
     const char *sign_error;
+    int64_t pack_bytes; /* of the artifact's full pack */
+    struct deploy_base bases[8];
+    size_t nbases;
+    struct deploy_delta deltas[8];
+    size_t ndeltas;
+    int64_t region_bytes; /* what the regions hold of the artifact */
 
     /* what goes wrong */
     int64_t verify_at_ms;                                               /* regions verify then */
@@ -84,8 +90,10 @@ struct town {
     } replies[256];
     size_t nreplies;
     size_t max_moving_seen;
-    int cancelled, planned, steps;
-    int64_t wake; /* when the last step wants to be taken again */
+    int cancelled, planned, steps, deltas_dropped;
+    struct buf wants; /* "base-1 base-2(late) " */
+    struct buf packs; /* of the last "replicate" */
+    int64_t wake;     /* when the last step wants to be taken again */
     size_t quiet_len;
     int64_t quiet_ms; /* since when nothing was logged */
 };
@@ -151,6 +159,8 @@ static void town_free(struct town *t)
         json_decref(t->replies[i].value);
     deploy_free(t->d);
     buf_release(&t->log);
+    buf_release(&t->wants);
+    buf_release(&t->packs);
     free(t);
 }
 
@@ -365,7 +375,18 @@ static void town_take(struct town *t, struct deploy_actions *out)
             t->regions[k].goal = json_incref(out->goals[i].body);
         }
     }
+    for (size_t i = 0; i < out->nwants; i++)
+        buf_printf(&t->wants, "%s%s ", out->wants[i].base, out->wants[i].late ? "(late)" : "");
+    t->deltas_dropped += out->drop_deltas;
     for (size_t i = 0; i < out->nrelays; i++) {
+        const json_t *first = json_array_get(json_object_get(out->relays[i].body, "artifacts"), 0);
+
+        if (strcmp(out->relays[i].kind, "replicate") == 0) {
+            AUTO_FREE char *packs = json_text(json_object_get(first, "packs"));
+
+            buf_reset(&t->packs);
+            buf_str_append(&t->packs, packs);
+        }
         for (size_t k = 0; k < t->nregions; k++) {
             if (strcmp(out->relays[i].kind, "plan") != 0 ||
                 strcmp(t->regions[k].name, out->relays[i].region) != 0)
@@ -398,9 +419,11 @@ static void town_regions(struct town *t, struct deploy_region_input *regions,
     for (size_t i = 0; i < t->nregions; i++) {
         const struct town_region *r = &t->regions[i];
 
+        int64_t bytes = t->region_bytes > 0 ? t->region_bytes : 10;
+
         replicas[i] = (struct deploy_replica){ ARTIFACT, r->verified ? "verified" : "fetching",
-                                               "",       5,
-                                               10,       5 };
+                                               "",       r->verified ? bytes : 5,
+                                               bytes,    5 };
         regions[i] = (struct deploy_region_input){ .name = r->name,
                                                    .connected = r->connected,
                                                    .seen_ms = r->seen_ms,
@@ -460,10 +483,9 @@ static void town_step(struct town *t)
     struct deploy_region_input regions[TOWN_REGIONS] = { 0 };
     struct deploy_replica replicas[TOWN_REGIONS];
     struct deploy_reply replies[COUNT_OF(t->replies)];
-    AUTO_JSON *result =
-        json_loads("{\"artifacts\":[{\"variant\":\"default\",\"artifact\":\"" ARTIFACT
-                   "\",\"pack\":\"" PACK "\",\"bytes\":10,\"files\":1}]}",
-                   0, NULL);
+    AUTO_JSON *result = json_pack("{s:[{s:s,s:s,s:s,s:i,s:I,s:i}]}", "artifacts", "variant",
+                                  "default", "artifact", ARTIFACT, "pack", PACK, "bytes", 10,
+                                  "pack_bytes", (json_int_t)t->pack_bytes, "files", 1);
     struct deploy_input in = { .now_ms = t->now,
                                .watching_ms = t->watching_ms,
                                .regions = regions,
@@ -481,6 +503,10 @@ static void town_step(struct town *t)
                                .last_release = RELEASE_OLD,
                                .replies = replies,
                                .nreplies = town_replies(t, replies),
+                               .deltas = t->deltas,
+                               .ndeltas = t->ndeltas,
+                               .bases = t->bases,
+                               .nbases = t->nbases,
                                .command = t->command,
                                .command_actor = "bob",
                                .command_reason = "because" };
@@ -514,7 +540,8 @@ static void town_forget_replies(struct town *t, size_t n)
     t->nreplies -= n;
 }
 
-/* Faster through long quiet times, but never past the moment that the deployment waits for. */
+/* Faster through long quiet times, but never past the moment that the deployment waits for, nor past an
+ * answer that is on its way. */
 static void town_advance(struct town *t)
 {
     int64_t next = t->now + TOWN_STEP_MS, far = t->now + TOWN_FAR_MS;
@@ -522,7 +549,7 @@ static void town_advance(struct town *t)
     if (t->log.len != t->quiet_len)
         t->quiet_ms = t->now;
     t->quiet_len = t->log.len;
-    if (t->now - t->quiet_ms > TOWN_QUIET_MS && t->wake > next)
+    if (t->now - t->quiet_ms > TOWN_QUIET_MS && t->nreplies == 0 && t->wake > next)
         next = t->wake < far ? t->wake : far;
     t->now = next;
 }
