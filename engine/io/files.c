@@ -17,7 +17,8 @@
 
 enum {
     READ_CHUNK = 64 * 1024,
-    DIR_DEPTH_MAX = 100, /* one descriptor a level while removing */
+    HOLE_BYTES = 64 << 10, /* a hole, at least, and where it begins: few extents, none too small */
+    DIR_DEPTH_MAX = 100,   /* one descriptor a level while removing */
 };
 
 static int read_all(struct buf *out, int fd, const char *path, size_t max, struct err *err)
@@ -433,6 +434,32 @@ int file_read_end(struct buf *out, const char *path, size_t max, struct err *err
     }
     close(fd);
     return rc;
+}
+
+static bool all_zero(const unsigned char *data, size_t len)
+{
+    return data[0] == 0 && memcmp(data, data + 1, len - 1) == 0;
+}
+
+int fd_write_sparse(int fd, const void *data, size_t len, uint64_t offset, uint64_t file_bytes,
+                    struct err *err)
+{
+    const unsigned char *b = data;
+    size_t from = 0;
+    int r = 0;
+
+    for (size_t at = 0; r == 0 && at < len;) {
+        size_t block = HOLE_BYTES - (size_t)((offset + at) % HOLE_BYTES);
+
+        if (block > len - at)
+            break;
+        if (block == HOLE_BYTES && offset + at + block < file_bytes && all_zero(b + at, block)) {
+            r = fd_write_at(fd, b + from, at - from, offset + from, err);
+            from = at + block;
+        }
+        at += block;
+    }
+    return r < 0 ? r : fd_write_at(fd, b + from, len - from, offset + from, err);
 }
 
 int file_reserve(const char *path, uint64_t bytes, struct err *err)

@@ -13,72 +13,11 @@
 #include "store/crew.h"
 #include "store/pack_source.h"
 #include "store/pack_trial.h"
+#include "store/side.h"
 #include "store/tree.h"
-#include "store/tree_files.h"
-#include "store/tree_pair.h"
 #include "store/unpack.h"
 
 enum { HEAD_BYTES = 4 + 1 + 8 + 8, MANIFEST_LEVEL = 9 };
-
-/* A file or directory as an artifact: hashed, and open for reading. */
-struct side {
-    struct tree *tree;
-    const struct manifest *m;
-    struct hash id;
-    struct buf encoded;
-    char *dir; /* that the entries' paths are beneath */
-    bool is_tree;
-    struct tree_files *reader;
-    struct delta_files files;
-};
-
-static void side_close(struct side *s)
-{
-    tree_close(s->tree);
-    tree_files_close(s->reader);
-    buf_release(&s->encoded);
-    free(s->dir);
-}
-
-static int side_walk(struct side *s, const char *path, struct err *err)
-{
-    AUTO_BUF real = BUF_INIT;
-    int r = path_real(&real, path, err);
-
-    if (r == 0)
-        r = tree_open(&s->tree, path, err);
-    if (r < 0)
-        return r;
-    s->m = tree_manifest(s->tree);
-    s->is_tree = path_is_dir(real.data);
-    if (!s->is_tree) {
-        char *slash = strrchr(real.data, '/');
-
-        *(slash == real.data ? slash + 1 : slash) = '\0';
-    }
-    s->dir = mem_strdup(real.data);
-    return 0;
-}
-
-/* Its digests are known now. */
-static int side_finish(struct side *s, struct err *err)
-{
-    manifest_encode(&s->encoded, s->m);
-    s->id = sha256_of(s->encoded.data, s->encoded.len);
-    if (tree_files_open(&s->reader, s->dir, s->m, err) < 0)
-        return err_wrap(err, "%s", s->dir);
-    s->files = (struct delta_files){ tree_files_read, s->reader };
-    return 0;
-}
-
-static int side_open(struct side *s, const char *path, struct err *err)
-{
-    int r = side_walk(s, path, err);
-
-    if (r == 0)
-        r = tree_read(s->tree, NULL, NULL, err);
-    return r < 0 ? r : side_finish(s, err);
-}
 
 struct making {
     const struct delta_file_options *o;
@@ -298,18 +237,10 @@ static uint64_t count_files(const struct manifest *m)
 static int open_sides(struct making *m, const char *base, const char *target, struct err *err)
 {
     struct delta_pool pool = { m->o->threads, crew_each, &pool };
-    int r;
 
     if (base == NULL)
         return side_open(&m->target, target, err);
-    r = side_walk(&m->base, base, err);
-    if (r == 0)
-        r = side_walk(&m->target, target, err);
-    if (r == 0)
-        r = tree_read_pair(m->base.tree, m->target.tree, &pool, err);
-    if (r == 0)
-        r = side_finish(&m->base, err);
-    return r < 0 ? r : side_finish(&m->target, err);
+    return side_open_two(&m->base, base, &m->target, target, &pool, err);
 }
 
 static int make(struct making *m, const char *base, const char *target, const char *path,
@@ -493,22 +424,38 @@ struct applying {
     char *staging, *dest; /* dest: of one file's tree, which is then moved */
 };
 
+/* n segments from i on; the decoder vouches for them. */
+static int unpack_some(struct applying *a, size_t i, size_t n, unsigned char *out, struct err *err)
+{
+    int r = pack_source_read_some(a->source, i, n, out, err);
+
+    for (size_t k = 0; r == 0 && k < n; k++)
+        r = unpack_checked(a->unpack, i + k, out + k * SEGMENT_BYTES,
+                           manifest_segment_bytes(a->pack.m, i + k), err);
+    return r;
+}
+
 static int unpack_all(struct applying *a, struct err *err)
 {
     const struct manifest *m = a->pack.m;
-    unsigned char *out = mem_alloc(SEGMENT_BYTES);
+    unsigned char *out = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
+    size_t n = 1;
     int r = 0;
 
     if (a->o->progress != NULL && a->o->progress(a->o->ctx, "apply", 0, m->nsegments) < 0)
         r = err_set(err, ERR_CANCELLED, "stopped");
-    for (size_t i = 0; r == 0 && i < m->nsegments; i++) {
-        if (!unpack_needed(a->unpack, i))
+    for (size_t i = 0; r == 0 && i < m->nsegments; i += n) {
+        for (n = 0; n < PACK_SOURCE_TOGETHER && i + n < m->nsegments; n++) {
+            if (!unpack_needed(a->unpack, i + n))
+                break;
+        }
+        if (n == 0) {
+            n = 1;
             continue;
-        r = pack_source_read(a->source, i, out, err);
-        if (r == 0)
-            r = unpack_segment(a->unpack, i, out, manifest_segment_bytes(m, i), err);
+        }
+        r = unpack_some(a, i, n, out, err);
         if (r == 0 && a->o->progress != NULL &&
-            a->o->progress(a->o->ctx, "apply", i + 1, m->nsegments) < 0)
+            a->o->progress(a->o->ctx, "apply", i + n, m->nsegments) < 0)
             r = err_set(err, ERR_CANCELLED, "stopped");
     }
     free(out);
@@ -562,7 +509,8 @@ static int apply(struct applying *a, const char *base, const char *path, const c
                                  .manifest = a->pack.m,
                                  .artifact = a->pack.info.target,
                                  .bases = &b,
-                                 .nbases = a->base.is_tree };
+                                 .nbases = base != NULL,
+                                 .clone = !a->pack.info.tree };
     r = unpack_open(&a->unpack, &u, err);
     if (r == 0)
         r = unpack_all(a, err);

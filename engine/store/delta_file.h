@@ -38,7 +38,8 @@ MUST_CHECK int delta_file_make(const char *base, const char *target, const char 
                                struct delta_file_info *info, struct err *err);
 
 /* Makes `out` (which must not exist) from base and the pack. Unchanged files of a tree are hard
- * links to base's. Interrupted, it continues where it was (OUT.part). -ERR_INVALID: malformed, or
+ * links to base's; one file that is all the artifact shares its blocks (reflink), and is a hard link
+ * where the file system cannot do that. Interrupted, it continues where it was (OUT.part). -ERR_INVALID: malformed, or
  * made for another base. -ERR_CORRUPT. -ERR_EXISTS. */
 MUST_CHECK int delta_file_apply(const char *base, const char *path, const char *out,
                                 const struct delta_file_options *options,

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -114,7 +116,7 @@ static bool hash_file(struct layout *l, int fd, int to, const struct entry *e, s
     while (at <= e->size && (n = pread(fd, l->chunk, CHUNK_BYTES, (off_t)at)) > 0) {
         sha256_add(sha, l->chunk, (size_t)n);
         if (to >= 0)
-            *ret_status = fd_write_at(to, l->chunk, (size_t)n, at, err);
+            *ret_status = fd_write_sparse(to, l->chunk, (size_t)n, at, e->size, err);
         if (*ret_status < 0)
             break;
         at += (uint64_t)n;
@@ -160,9 +162,20 @@ static bool link_file(struct layout *l, const struct base_file *from, const char
     return false;
 }
 
+/* Shares the blocks of `in`, where the file system can. True if it did and they are what e says. */
+static bool clone_file(struct layout *l, int in, int out, const struct entry *e)
+{
+    struct stat st;
+    int status;
+
+    if (ioctl(out, FICLONE, in) < 0 || fstat(out, &st) < 0 || (uint64_t)st.st_size != e->size)
+        return false;
+    return !l->o->verify_base || hash_file(l, out, -1, e, NULL, &status);
+}
+
 /* 1: copied and durable. 0: the base's file is not what it should be. */
 static int copy_file(struct layout *l, const struct base_file *from, const char *name,
-                     const struct entry *e, struct err *err)
+                     const struct entry *e, bool only_clone, struct err *err)
 {
     int root = l->bases[from->base].root;
     bool good;
@@ -172,12 +185,16 @@ static int copy_file(struct layout *l, const struct base_file *from, const char 
 
     if (tree_open_beneath(&in, root, from->e->path, O_RDONLY | O_NONBLOCK, 0, NULL) < 0)
         return 0;
-    out = openat(l->tree.fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    out = openat(l->tree.fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (out < 0) {
         close(in);
         return err_sys(err, errno, "create %s", e->path);
     }
-    good = hash_file(l, in, out, e, err, &r);
+    good = clone_file(l, in, out, e);
+    if (!good && ftruncate(out, 0) < 0)
+        r = err_sys(err, errno, "truncate %s", e->path);
+    if (r == 0 && !good && !only_clone)
+        good = hash_file(l, in, out, e, err, &r);
     if (r == 0 && good && (fchmod(out, e->mode | 0400) < 0 || fsync(out) < 0))
         r = err_sys(err, errno, "write %s", e->path);
     close(in);
@@ -187,7 +204,7 @@ static int copy_file(struct layout *l, const struct base_file *from, const char 
     return r < 0 ? err_wrap(err, "copy %s", e->path) : good;
 }
 
-/* From the bases: 1: complete. 0: none has it. A link first, for nothing is written then. */
+/* From the bases: 1: complete. 0: none has it. What writes nothing comes first. */
 static int take_from_bases(struct layout *l, const struct entry *e, const char *name,
                            struct err *err)
 {
@@ -196,12 +213,14 @@ static int take_from_bases(struct layout *l, const struct entry *e, const char *
 
     while (end < l->nfiles && hash_equal(&l->files[end].e->hash, &e->hash))
         end++;
-    for (size_t i = first; i < end; i++) {
+    for (size_t i = first; l->o->clone && r == 0 && i < end; i++)
+        r = copy_file(l, &l->files[i], name, e, true, err);
+    for (size_t i = first; r == 0 && i < end; i++) {
         if (link_file(l, &l->files[i], name, e))
             return 1;
     }
     for (size_t i = first; r == 0 && i < end; i++)
-        r = copy_file(l, &l->files[i], name, e, err);
+        r = copy_file(l, &l->files[i], name, e, false, err);
     return r;
 }
 

@@ -21,7 +21,12 @@
  * A segment's bit in `written` is set as soon as its bytes are in the page cache, which outlives us
  * but not the machine: under another boot id only `durable` counts, which a checkpoint copies from
  * `written` when the bytes are on disk. */
-enum { BOOT_BYTES = 64, HEAD_BYTES = 4 + HASH_BYTES + BOOT_BYTES + 4 + 4, SYNC_ONE_BY_ONE = 64 };
+enum {
+    BOOT_BYTES = 64,
+    HEAD_BYTES = 4 + HASH_BYTES + BOOT_BYTES + 4 + 4,
+    SYNC_ONE_BY_ONE = 64,
+    EARLY_BYTES = 1 << 20
+};
 
 struct unpack {
     const struct manifest *m;
@@ -289,7 +294,10 @@ static int write_part(struct unpack *u, size_t k, const struct span *s, const un
 
     if (r < 0)
         return r;
-    r = fd_write_at(fd, data + s->in_segment, s->len, s->in_file, err);
+    r = fd_write_sparse(fd, data + s->in_segment, s->len, s->in_file, u->m->entries[k].size, err);
+    /* The disk may begin at once, while the next segment is made; a checkpoint waits for it. */
+    if (r == 0 && s->len >= EARLY_BYTES)
+        (void)sync_file_range(fd, (off_t)s->in_file, (off_t)s->len, SYNC_FILE_RANGE_WRITE);
     close(fd);
     if (r < 0)
         return err_wrap(err, "write %s", u->m->entries[k].path);
@@ -315,15 +323,23 @@ static int write_segment(struct unpack *u, size_t i, const unsigned char *data, 
 int unpack_segment(struct unpack *u, size_t i, const void *data, size_t len, struct err *err)
 {
     struct hash h;
+
+    if (i < u->m->nsegments && len == manifest_segment_bytes(u->m, i) && unpack_needed(u, i)) {
+        h = sha256_of(data, len);
+        if (!hash_equal(&h, &u->m->segments[i]))
+            return err_set(err, ERR_CORRUPT, "segment %zu: its SHA-256 is not the manifest's", i);
+    }
+    return unpack_checked(u, i, data, len, err);
+}
+
+int unpack_checked(struct unpack *u, size_t i, const void *data, size_t len, struct err *err)
+{
     int r;
 
     if (i >= u->m->nsegments || len != manifest_segment_bytes(u->m, i))
         return err_set(err, ERR_CORRUPT, "segment %zu: %zu bytes long", i, len);
     if (!unpack_needed(u, i))
         return 0;
-    h = sha256_of(data, len);
-    if (!hash_equal(&h, &u->m->segments[i]))
-        return err_set(err, ERR_CORRUPT, "segment %zu: its SHA-256 is not the manifest's", i);
     r = write_segment(u, i, data, err);
     if (r == 0) {
         bitmap_put(&u->written, i, true);

@@ -14,10 +14,10 @@
  * first.
  *
  * With bases (releases before, on the same disk), files with an equal digest and mode are
- * hard-linked, others with an equal digest copied; segments made of such files alone are not needed.
+ * hard-linked, others with an equal digest cloned or copied; segments made of such files alone are not needed.
  * A linked file is never written to. Base files are trusted to be what their manifest says if their
  * size is right; with verify_base they are hashed, and one that is not right is looked for in the
- * other bases.
+ * other bases. Long runs of zeros become holes.
  *
  * Paths are walked component by component without following links. One thread at a time. Errors:
  * -ERR_NO_SPACE, -ERR_DENIED, -ERR_IO with the path; then the staging stays and can be continued.
@@ -45,6 +45,8 @@ struct unpack_options {
     const struct unpack_base *bases; /* the first that has a file gives it; borrowed during open */
     size_t nbases;                   /* at most UNPACK_BASES_MAX */
     bool verify_base;
+    bool
+        clone; /* files share blocks with the bases' (reflink) where they can, and are links where not */
 };
 
 struct unpack;
@@ -64,6 +66,11 @@ uint64_t unpack_local_bytes(const struct unpack *u);  /* in segments that the ba
 /* -ERR_CORRUPT: data is not segment i; nothing was written. A segment that is not needed is fine.
  */
 MUST_CHECK int unpack_segment(struct unpack *u, size_t i, const void *data, size_t len,
+                              struct err *err);
+
+/* The same for bytes whose SHA-256 the caller has just compared with the manifest's, as the decoders
+ * of packs do. */
+MUST_CHECK int unpack_checked(struct unpack *u, size_t i, const void *data, size_t len,
                               struct err *err);
 
 /* Makes what was written so far survive a power cut. Also done every UNPACK_BATCH segments. */

@@ -271,6 +271,40 @@ static void real_path(void **state)
     assert_int_equal(path_real(&got, "missing", &err), -ERR_NOT_FOUND);
 }
 
+static void zeros_stay_holes(void **state)
+{
+    enum { LEN = 700000, BLOCK = 64 << 10 };
+    unsigned char *data = calloc(1, LEN), *seen = malloc(LEN);
+    size_t parts[] = { 0, 1, 100, BLOCK, 3 * BLOCK + 7, 5 * BLOCK - 1, LEN };
+    struct err err = ERR_INIT;
+    struct stat st;
+
+    (void)state;
+    assert_non_null(data);
+    assert_non_null(seen);
+    data[3] = 1;
+    data[5 * BLOCK - 1] = 2;
+    data[8 * BLOCK] = 3;
+    for (size_t n = sizeof(parts) / sizeof(*parts) - 1; n > 0;
+         n--) { /* all, then cut off earlier */
+        int fd = open("sparse", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+        for (size_t i = n; i > 0; i--)
+            assert_int_equal(fd_write_sparse(fd, data + parts[i - 1], parts[i] - parts[i - 1],
+                                             parts[i - 1], parts[n], &err),
+                             0);
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(st.st_size, parts[n]);
+        assert_int_equal(fd_read_at(fd, seen, parts[n], 0, &err), 0);
+        assert_memory_equal(seen, data, parts[n]);
+        if (n == 6)
+            assert_true(st.st_blocks * 512 <= 5 * BLOCK);
+        close(fd);
+    }
+    free(data);
+    free(seen);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -287,6 +321,7 @@ int main(void)
         T(deep_trees_are_removed),
         T(reads_and_writes_at_offsets),
         T(reads_the_end),
+        T(zeros_stay_holes),
         T(no_space_has_its_own_code),
         T(lock_is_exclusive_until_closed),
         T(real_path),

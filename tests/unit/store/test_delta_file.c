@@ -1,4 +1,7 @@
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -201,6 +204,68 @@ static void test_the_target_changes(void **state)
     }
 }
 
+static bool can_clone(const char *path)
+{
+    int from = open(path, O_RDONLY), to = open(tmpdir_path("clone"), O_WRONLY | O_CREAT, 0600);
+    bool can = ioctl(to, FICLONE, from) == 0;
+
+    close(from);
+    close(to);
+    return can;
+}
+
+/* One file that did not change is not written again, and may have another name. */
+static void test_an_unchanged_file(void **state)
+{
+    const char *base = tmpdir_path("was"), *target = tmpdir_path("is"),
+               *pack = tmpdir_path("u.pack");
+    const char *out = tmpdir_path("u.out");
+    struct random r = { 5 };
+    size_t len = (9 << 20) + 1, got;
+    char *data = mem_alloc(len);
+    struct delta_file_info made;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    struct stat a, b;
+
+    (void)state;
+    random_fill(&r, data, len);
+    tmpdir_write(base, data, len);
+    tmpdir_write(target, data, len);
+    assert_ok(delta_file_make(base, target, pack, NULL, &stats, &made, &err), &err);
+    assert_true(made.file_bytes < 1000);
+    assert_int_equal(stats.segments[SEGMENT_COPY], 3);
+    assert_ok(delta_file_apply(base, pack, out, NULL, &made, &err), &err);
+    AUTO_FREE char *seen = tmpdir_read(out, &got);
+    assert_int_equal(got, len);
+    assert_memory_equal(seen, data, len);
+    assert_int_equal(stat(base, &a), 0);
+    assert_int_equal(stat(out, &b), 0);
+    assert_true(a.st_ino == b.st_ino || can_clone(base));
+    free(data);
+}
+
+/* A base that is not what it was is no base. */
+static void test_a_changed_base(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("b.pack"), *out = tmpdir_path("b.out");
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    size_t len;
+
+    (void)state;
+    two_trees(&base, &target);
+    assert_ok(delta_file_make(base, target, pack, NULL, &stats, &info, &err), &err);
+    AUTO_FREE char *large = mem_printf("%s/bin/large", base);
+    AUTO_FREE char *data = tmpdir_read(large, &len);
+    data[len - 1] ^= 64;
+    tmpdir_write(large, data, len);
+    assert_error(delta_file_apply(base, pack, out, NULL, &info, &err), ERR_INVALID, &err,
+                 "another base");
+    assert_false(path_exists(out));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +274,8 @@ int main(void)
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_resumes),
         cmocka_unit_test(test_the_target_changes),
+        cmocka_unit_test(test_an_unchanged_file),
+        cmocka_unit_test(test_a_changed_base),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

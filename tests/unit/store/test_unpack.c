@@ -361,6 +361,43 @@ static void test_no_room_for_the_staging(void **state)
     tree_close(s.tree);
 }
 
+/* Runs of zeros take no room, in whatever order the segments come, and the bytes are right. */
+static void test_holes(void **state)
+{
+    enum { LEN = (17 << 20) + 300, LAST = LEN / SEGMENT_BYTES };
+    unsigned char *data = mem_alloc(LEN);
+
+    (void)state;
+    memset(data + 5, 1, 70000);
+    data[9 << 20] = 2;
+    memset(data + (13 << 20) - 100000, 3, 200000);
+    for (int upward = 0; upward < 2; upward++) {
+        const char *dir = tmpdir_fresh();
+        struct place p = place_new();
+        struct err err = ERR_INIT;
+        struct source s;
+        struct unpack *u;
+        struct stat st;
+
+        tmpdir_write(in(dir, "a"), data + 100,
+                     5000); /* so that segments are not cut where blocks are */
+        tmpdir_write(in(dir, "sparse"), data, LEN);
+        tmpdir_write(in(dir, "zeros"), data + (1 << 20), 100 << 10);
+        s = source_of(dir);
+        u = open_unpack(&s, &p, NULL, false);
+        for (size_t i = 0; i <= LAST; i++)
+            assert_ok(give(u, &s, upward ? i : LAST - i, &err), &err);
+        finish(u, &s, &p);
+        AUTO_FREE char *path = mem_printf("%s/sparse", p.dest);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_size, LEN);
+        assert_true(st.st_blocks * 512 < 1 << 20);
+        tree_close(s.tree);
+        place_release(&p);
+    }
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_links_in_the_staging_are_not_followed),
         cmocka_unit_test(test_many_small_files),
         cmocka_unit_test(test_no_room_for_the_staging),
+        cmocka_unit_test(test_holes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
