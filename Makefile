@@ -55,7 +55,7 @@ unit_bin := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit_src))
 tool_bin := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(tool_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 
-.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta bench-swarm FORCE
+.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta bench-swarm bench-swarm-cpu FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -98,6 +98,10 @@ bench-delta: all
 ##                    PEERS=16 RATE=100 SIZE=128 ONLY=ours and more: see tests/bench/swarm)
 bench-swarm: all
 	@tests/bench/swarm
+
+## make bench-swarm-cpu   what giving a file to 4 machines costs the processor (root; SIZE=1024 ONLY=ours)
+bench-swarm-cpu: all $(OUT)/tools/bench_floor
+	@tests/bench/swarm-cpu
 
 ## make clean    remove what was built
 clean:

@@ -27,6 +27,7 @@ struct link *link_new(struct loop *loop, struct link_identity *self,
     l->peer_region = mem_strdup("");
     self->links++;
     list_init(&l->node);
+    list_init(&l->out);
     timer_start(loop, &l->timer, self->open_ms, 0, on_timer);
     return l;
 }
@@ -72,65 +73,85 @@ void link_end(struct link *l)
     if (l->fd >= 0)
         close(l->fd);
     l->fd = -1;
-    buf_release(&l->in);
-    buf_release(&l->out);
+    link_input_release(l);
+    link_queue_release(l);
     link_listener_ended(l);
     /* The resolver's thread still holds the link; its answer ends it (link_connect.c). */
     if (!resolving)
         loop_post(l->loop, link_tell_closed, l);
 }
 
-size_t link_pending(const struct link *l)
+static int over(const struct link *l, struct err *err)
 {
-    return l->out.len - l->out_at;
-}
-
-/* Written bytes are dropped when they are the larger part, so that each is moved at most once. */
-static void compact_out(struct link *l)
-{
-    if (l->out_at > 0 && l->out_at >= l->out.len / 2) {
-        buf_consume(&l->out, l->out_at);
-        l->out_at = 0;
-    }
+    return err_set(err, ERR_AGAIN, "%zu bytes wait for %s %s", link_pending(l),
+                   role_name(l->peer.role), l->peer.id);
 }
 
 /* Queues a frame if not more than max bytes wait then. */
 static int queue(struct link *l, enum msg_type type, const void *msg, size_t max, struct err *err)
 {
-    size_t before;
-    int rc;
+    AUTO_BUF frame = BUF_INIT;
+    int rc = msg_frame(&frame, type, msg, err);
 
-    compact_out(l);
-    before = l->out.len;
-    rc = msg_frame(&l->out, type, msg, err);
     if (rc < 0)
         return rc;
-    if (link_pending(l) > max) {
-        l->out.len = before;
-        return err_set(err, ERR_AGAIN, "%zu bytes wait for %s %s", link_pending(l),
-                       role_name(l->peer.role), l->peer.id);
-    }
+    if (link_pending(l) + frame.len > max)
+        return over(l, err);
+    link_queue(l, &frame);
     return 0;
+}
+
+static int queue_block(struct link *l, enum msg_type type, const void *msg, struct link_block *b,
+                       struct err *err)
+{
+    int rc = link_block_frame(b, type, msg, err);
+
+    if (rc < 0)
+        return rc;
+    if (link_pending(l) + b->len - b->at > LINK_OUT_MAX)
+        return over(l, err);
+    link_queue_block(l, b);
+    return 0;
+}
+
+static int sent(struct link *l, int rc)
+{
+    if (rc == -ERR_AGAIN)
+        l->out_refused = true;
+    l->above = l->above || (l->low_water > 0 && link_pending(l) > l->low_water);
+    link_flush_soon(l);
+    return rc;
+}
+
+static int not_open(const struct link *l, struct err *err)
+{
+    return err_set(err, ERR_CANCELLED, "the link to %s is not open", l->host);
 }
 
 int link_send(struct link *l, enum msg_type type, const void *msg, struct err *err)
 {
-    int rc;
-
     if (l->state != LINK_OPEN)
-        return err_set(err, ERR_CANCELLED, "the link to %s is not open", l->host);
-    if (link_pending(l) >= LINK_OUT_MAX)
-        rc = err_set(err, ERR_AGAIN, "%zu bytes wait for %s %s", link_pending(l),
-                     role_name(l->peer.role), l->peer.id);
-    else
-        rc = queue(l, type, msg, LINK_OUT_MAX, err);
-    if (rc == -ERR_AGAIN)
-        l->out_refused = true;
-    l->above = l->above || (l->low_water > 0 && link_pending(l) > l->low_water);
-    link_update_watch(l);
-    return rc;
+        return not_open(l, err);
+    return sent(l, link_pending(l) >= LINK_OUT_MAX ? over(l, err)
+                                                   : queue(l, type, msg, LINK_OUT_MAX, err));
 }
 
+int link_send_block(struct link *l, enum msg_type type, const void *msg, struct link_block *b,
+                    struct err *err)
+{
+    if (l->state != LINK_OPEN)
+        return not_open(l, err);
+    return sent(l, queue_block(l, type, msg, b, err));
+}
+
+struct link_block *link_take_block(struct link *l)
+{
+    struct link_block *b = l->in_message ? l->in_block : NULL;
+
+    if (b != NULL)
+        l->in_block = NULL;
+    return b;
+}
 /* Our own small messages. If even the slack is used up, the peer does not read, and will be found
  * out by the stall clock. */
 static void send_control(struct link *l, enum msg_type type, const void *msg)
@@ -139,7 +160,7 @@ static void send_control(struct link *l, enum msg_type type, const void *msg)
 
     if (queue(l, type, msg, LINK_OUT_MAX + LINK_CONTROL_SLACK, &err) < 0)
         log_debug("link %s: %s is not sent: %s", l->host, msg_name(type), err.text);
-    link_update_watch(l);
+    link_flush_soon(l);
 }
 
 static void send_hello(struct link *l)
@@ -170,7 +191,7 @@ void link_close(struct link *l, enum err_code code, const char *reason)
     snprintf(text, sizeof(text), "%s", reason);
     send_control(l, MSG_BYE, &bye);
     l->state = LINK_CLOSING;
-    buf_release(&l->in);
+    link_input_release(l);
     timer_start(l->loop, &l->timer, LINK_CLOSE_MS, 0, on_timer);
     link_update_watch(l);
 }
@@ -312,18 +333,32 @@ static void on_message(struct link *l, enum msg_type type, const void *msg)
     }
 }
 
+void link_input_release(struct link *l)
+{
+    if (l->in_message)
+        return;
+    buf_release(&l->in);
+    link_block_free(l->in_block);
+    l->in_block = NULL;
+}
+
 void link_frame(struct link *l, enum msg_type type, const struct bytes *payload)
 {
     const struct codec *codec = msg_codec(type);
     struct err err = ERR_INIT;
     void *msg = NULL;
 
-    if (codec_decode(&msg, codec, payload->data, payload->len, &err) < 0) {
+    l->frames++;
+    if (codec_view(&msg, codec, payload->data, payload->len, &err) < 0) {
         link_malformed(l, &err);
         return;
     }
+    l->in_message = true;
     on_message(l, type, msg);
-    codec_free(codec, msg);
+    l->in_message = false;
+    codec_view_free(codec, msg);
+    if (l->state != LINK_HELLO && l->state != LINK_OPEN)
+        link_input_release(l);
 }
 
 void link_drain_tell(struct link *l)
@@ -347,7 +382,10 @@ static void on_tick(struct link *l)
 {
     bool heard = l->received != l->tick_received;
     bool stuck = link_pending(l) > 0 && l->sent == l->tick_sent;
+    bool in_frame = (l->in_block != NULL || l->in.len > 0) && l->frames == l->tick_frames;
 
+    l->tick_frames = l->frames;
+    l->frame_ms = in_frame ? l->frame_ms + l->self->ping_ms : 0;
     l->tick_received = l->received;
     l->tick_sent = l->sent;
     l->silent_ms = heard ? 0 : l->silent_ms + l->self->ping_ms;
@@ -357,6 +395,10 @@ static void on_tick(struct link *l)
         link_end(l);
     } else if (l->stuck_ms >= l->self->silent_ms) {
         err_set(&l->why, ERR_TIMEOUT, "takes nothing for %lld ms", (long long)l->stuck_ms);
+        link_end(l);
+    } else if (l->frame_ms >= LINK_FRAME_SILENTS * l->self->silent_ms) {
+        err_set(&l->why, ERR_TIMEOUT, "a message is not whole after %lld ms",
+                (long long)l->frame_ms);
         link_end(l);
     } else if (!heard) {
         send_control(l, MSG_PING, "");

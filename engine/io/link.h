@@ -25,6 +25,7 @@ enum {
     LINK_PING_MS = 10000,
     LINK_SILENT_MS = 30000,
     LINK_OUT_MAX = 4 << 20,
+    LINK_FRAME_SILENTS = 2, /* times LINK_SILENT_MS: in which a message must be whole */
 };
 
 struct link;

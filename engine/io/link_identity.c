@@ -55,7 +55,9 @@ int link_identity_load(struct link_identity **ret, const char *dir, const char *
     i->region = mem_strdup(region == NULL ? "" : region);
     link_identity_set_times(i, LINK_OPEN_MS, LINK_PING_MS, LINK_SILENT_MS);
     i->tls = new_context();
-    if (i->tls == NULL)
+    i->bio = link_bio_method();
+    i->blocks = link_blocks_new();
+    if (i->tls == NULL || i->bio == NULL)
         rc = tls_error(err, ERR_INTERNAL, "set up TLS");
     else
         rc = load_files(i->tls, dir, err);
@@ -75,6 +77,8 @@ void link_identity_free(struct link_identity *i)
     if (i == NULL)
         return;
     SSL_CTX_free(i->tls);
+    BIO_meth_free(i->bio);
+    link_blocks_close(i->blocks);
     free(i->region);
     free(i);
 }

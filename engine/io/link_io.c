@@ -54,7 +54,7 @@ void link_start_tls(struct link *l, int fd, bool accept)
     l->fd = fd;
     l->state = LINK_TLS;
     l->ssl = SSL_new(l->self->tls);
-    if (l->ssl == NULL || SSL_set_fd(l->ssl, fd) != 1) {
+    if (l->ssl == NULL || !link_bio_set(l)) {
         tls_error(&l->why, ERR_INTERNAL, "set up TLS");
         link_end(l);
         return;
@@ -76,7 +76,7 @@ void link_update_watch(struct link *l)
 
     if (l->state < LINK_TLS || l->state == LINK_CLOSED)
         return;
-    if (l->tls_wants_out || (l->state != LINK_TLS && link_pending(l) > 0))
+    if (l->tls_wants_out || (l->state != LINK_TLS && l->out_blocked && link_pending(l) > 0))
         events |= WATCH_WRITE;
     if (events == l->events && l->watch.active)
         return;
@@ -90,6 +90,7 @@ static void handshake(struct link *l)
 
     ERR_clear_error();
     l->tls_wants_out = false;
+    l->in_empty = false;
     errno = 0;
     ret = SSL_do_handshake(l->ssl);
     os_errno = errno;
@@ -99,40 +100,15 @@ static void handshake(struct link *l)
         link_end(l);
 }
 
-/* Hands over every whole frame in the input. */
-static void frames(struct link *l)
-{
-    size_t at = 0;
-
-    while (l->state == LINK_HELLO || l->state == LINK_OPEN) {
-        enum msg_type type = MSG_NONE;
-        struct bytes payload = { NULL, 0 };
-        struct err err = ERR_INIT;
-        size_t len = 0;
-
-        if (msg_next_frame(l->in.data + at, l->in.len - at, &len, &type, &payload, &err) < 0) {
-            link_malformed(l, &err);
-            return;
-        }
-        if (len == 0)
-            break;
-        link_frame(l, type, &payload);
-        at += len;
-    }
-    /* A link that is closed or closing by now has released its input. */
-    if (at > 0 && (l->state == LINK_HELLO || l->state == LINK_OPEN))
-        buf_consume(&l->in, at);
-}
-
 /* One TLS record. Returns its bytes, 0 if there is none for now, -1 at the connection's end (then
  * *why is set). */
-static int read_record(struct link *l, void *data, struct err *why)
+static int read_record(struct link *l, void *data, size_t room, struct err *why)
 {
     int ret, os_errno;
 
     ERR_clear_error();
     errno = 0;
-    ret = SSL_read(l->ssl, data, LINK_READ_BYTES);
+    ret = SSL_read(l->ssl, data, (int)room);
     os_errno = errno;
     if (ret > 0) {
         l->received += (uint64_t)ret;
@@ -155,12 +131,31 @@ static bool is_reading(const struct link *l)
     return l->state == LINK_HELLO || l->state == LINK_OPEN || l->state == LINK_CLOSING;
 }
 
+static int drop_record(struct link *l, struct err *why)
+{
+    char dropped[LINK_READ_BYTES];
+
+    return read_record(l, dropped, sizeof(dropped), why);
+}
+
+/* Reads a record to where it belongs, and hands over what is whole by then. */
+static int take_record(struct link *l, struct err *why)
+{
+    size_t room;
+    unsigned char *to = link_in_room(l, &room);
+    int n = read_record(l, to, room, why);
+
+    if (n > 0)
+        link_in_got(l, (size_t)n);
+    return n;
+}
+
 /* While closing, input is read and dropped (see link_private.h). */
 static void read_some(struct link *l)
 {
-    char dropped[LINK_READ_BYTES];
     size_t budget = LINK_TURN_BYTES;
 
+    l->in_empty = false;
     while (is_reading(l)) {
         struct err why = ERR_INIT;
         bool drop = l->state == LINK_CLOSING;
@@ -170,9 +165,7 @@ static void read_some(struct link *l)
             post_more(l);
             break;
         }
-        if (!drop)
-            buf_reserve(&l->in, LINK_READ_BYTES);
-        n = read_record(l, drop ? dropped : l->in.data + l->in.len, &why);
+        n = drop ? drop_record(l, &why) : take_record(l, &why);
         if (n < 0) {
             if (!drop) /* closing on purpose keeps its own reason */
                 l->why = why;
@@ -182,10 +175,6 @@ static void read_some(struct link *l)
         if (n == 0)
             break;
         budget -= (size_t)n;
-        if (drop)
-            continue;
-        l->in.len += (size_t)n;
-        frames(l);
     }
     if (l->in.len == 0)
         buf_release(&l->in); /* idle links keep no buffers */
@@ -194,27 +183,29 @@ static void read_some(struct link *l)
 /* -1: the connection is over, *why says how. */
 static int write_some(struct link *l, struct err *why)
 {
-    size_t budget = LINK_TURN_BYTES;
+    const unsigned char *data;
+    size_t budget = LINK_TURN_BYTES, len = 0;
 
-    l->tls_wants_out = false;
-    while (link_pending(l) > 0 && budget > 0) {
-        size_t len = link_pending(l) < budget ? link_pending(l) : budget;
+    l->tls_wants_out = l->out_blocked = false;
+    while (budget > 0 && (data = link_queue_front(l, &len)) != NULL) {
         int ret, os_errno;
 
+        len = len < budget ? len : budget;
+        l->cork = link_pending(l) > (len < LINK_READ_BYTES ? len : LINK_READ_BYTES);
         ERR_clear_error();
         errno = 0;
-        ret = SSL_write(l->ssl, l->out.data + l->out_at, (int)len);
+        ret = SSL_write(l->ssl, data, (int)len);
         os_errno = errno;
-        if (ret <= 0)
+        l->cork = false;
+        if (ret <= 0) {
+            l->out_blocked = true;
             return may_retry(l, ret, os_errno, "write", why) ? 0 : -1;
-        l->out_at += (size_t)ret;
+        }
+        link_queue_sent(l, (size_t)ret);
         l->sent += (uint64_t)ret;
         budget -= (size_t)ret;
     }
-    if (link_pending(l) == 0) {
-        buf_release(&l->out);
-        l->out_at = 0;
-    }
+    l->out_blocked = link_pending(l) > 0;
     return 0;
 }
 
@@ -260,6 +251,25 @@ static void on_more(void *arg)
         read_some(l);
         link_update_watch(l);
     }
+}
+
+static void on_flush(void *arg)
+{
+    struct link *l = arg;
+
+    l->flush_posted = false;
+    if (is_reading(l) && !l->out_blocked) {
+        write_ready(l);
+        link_update_watch(l);
+    }
+}
+
+void link_flush_soon(struct link *l)
+{
+    if (l->flush_posted || l->out_blocked || link_pending(l) == 0)
+        return;
+    l->flush_posted = true;
+    loop_post(l->loop, on_flush, l);
 }
 
 void link_on_io(struct watch *w, int events)

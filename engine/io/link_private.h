@@ -22,6 +22,7 @@
 
 #include "base/buf.h"
 #include "io/link.h"
+#include "io/link_block.h"
 #include "io/tls.h"
 
 enum {
@@ -30,8 +31,11 @@ enum {
     LINK_UNSENT =
         128
         << 10, /* bytes that the kernel may hold and has not sent: what is to go next is decided late */
-    LINK_READ_BYTES = 16384,    /* one TLS record */
-    LINK_CONTROL_SLACK = 65536, /* BYE and PONG may exceed LINK_OUT_MAX by this */
+    LINK_READ_BYTES = 16384,     /* one TLS record */
+    LINK_CONTROL_SLACK = 65536,  /* BYE and PONG may exceed LINK_OUT_MAX by this */
+    LINK_BLOCK_HEAD = 64,        /* room for the head of a frame before the bytes of a block */
+    LINK_SMALL_BLOCK = 4096,     /* collects small frames that wait */
+    LINK_OPENING_MAX = 32 << 10, /* the largest frame before a link is open */
 };
 
 enum link_state {
@@ -45,8 +49,26 @@ enum link_state {
     LINK_CLOSED,
 };
 
+/* See link_block.h. Freed when its identity is, and all its blocks are back. */
+struct link_blocks {
+    struct list kept;
+    size_t nkept, out; /* out: in somebody's hands */
+    bool closed;
+};
+
+struct link_block {
+    struct list node; /* of those that are kept, or of those that wait on a link */
+    struct link_blocks *pool;
+    size_t cap;
+    size_t at,
+        len; /* bytes from at to len are to be sent; of one that is being read: len are there */
+    unsigned char data[];
+};
+
 struct link_identity {
     SSL_CTX *tls;
+    BIO_METHOD *bio;
+    struct link_blocks *blocks;
     struct tls_name name;
     char *region;
     int64_t open_ms, ping_ms, silent_ms;
@@ -84,17 +106,28 @@ struct link {
     bool tls_wants_out; /* TLS itself has something to write */
     bool half_closed;
     bool more_posted; /* a continuation of reading is on its way */
+    bool flush_posted;
+    bool cork; /* another record follows at once */
+    bool
+        in_empty; /* the socket gave less than was asked for: no use in asking again in this turn */
+    bool in_eof;
     struct timer timer;
 
     struct buf in;
-    struct buf out;
-    size_t out_at; /* bytes of out that are written */
+    struct link_block *in_block; /* a large frame that is being read, or handed over */
+    size_t in_bytes;             /* that it will have */
+    bool in_message;             /* what message() looks at must stay */
+    struct list out;             /* struct link_block, in order */
+    size_t out_bytes;            /* in them */
+    bool out_blocked;            /* the socket takes no more now */
     size_t low_water;
     bool above;       /* more than low_water waited */
     bool out_refused; /* a link_send() was answered -ERR_AGAIN: drained() is owed */
     uint64_t sent, received;
     uint64_t tick_sent, tick_received; /* as they were at the last tick */
+    uint64_t frames, tick_frames;      /* that came */
     int64_t silent_ms, stuck_ms;       /* without a byte in; with bytes waiting and none out */
+    int64_t frame_ms;                  /* the same frame has not been whole */
 
     struct err why;
 };
@@ -106,11 +139,40 @@ void link_tune(int fd);            /* options of a socket on either side */
 void link_start_tls(struct link *l, int fd, bool accept); /* takes fd */
 void link_end(struct link *l);                            /* with l->why */
 void link_update_watch(struct link *l);
+void link_flush_soon(struct link *l);
+
+/* link_block.c */
+struct link_blocks *link_blocks_new(void);
+void link_blocks_close(struct link_blocks *p); /* NULL is fine */
+/* Room for bytes in all, empty. */
+struct link_block *link_block_sized(struct link_blocks *p, size_t bytes);
+/* Writes the head of the frame in front of the bytes. */
+MUST_CHECK int link_block_frame(struct link_block *b, enum msg_type type, const void *msg,
+                                struct err *err);
+
+/* link_in.c: where the next bytes of the stream go, and how many (> 0); then, that so many came: whole frames go
+ * to link_frame(). While HELLO or OPEN. */
+unsigned char *link_in_room(struct link *l, size_t *ret_room);
+void link_in_got(struct link *l, size_t len);
+
+/* link_out.c: what waits to be sent. */
 size_t link_pending(const struct link *l);
+void link_queue(struct link *l, const struct buf *frame);
+void link_queue_block(struct link *l, struct link_block *b); /* takes b */
+void link_queue_release(struct link *l);
+/* The first bytes that wait, and how many lie there in one piece; NULL: none. */
+const unsigned char *link_queue_front(const struct link *l, size_t *ret_len);
+void link_queue_sent(struct link *l, size_t len);
+
+/* link_bio.c: between TLS and the socket. */
+BIO_METHOD *link_bio_method(void);
+MUST_CHECK bool link_bio_set(struct link *l); /* false: out of memory */
 
 /* From link.c for link_io.c: the certificate is verified; a frame is there; the peer's EOF. */
 void link_secured(struct link *l);
 void link_frame(struct link *l, enum msg_type type, const struct bytes *payload);
+void link_input_release(
+    struct link *l); /* unless message() is looking at it: then it is released after */
 void link_malformed(struct link *l, const struct err *why);
 void link_drain_tell(struct link *l);
 

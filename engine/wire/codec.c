@@ -10,6 +10,7 @@
 struct input {
     const unsigned char *at;
     size_t left;
+    bool view; /* bytes are not copied */
 };
 
 static size_t width_of(enum field_kind kind)
@@ -131,9 +132,10 @@ static int put_field(struct buf *out, const struct field *f, const char *at, str
     return err_set(err, ERR_INTERNAL, "%s: no such kind of field", f->name);
 }
 
-static int encode_value(struct buf *out, const struct codec *c, const void *value, struct err *err)
+static int encode_fields(struct buf *out, const struct codec *c, size_t nfields, const void *value,
+                         struct err *err)
 {
-    for (size_t i = 0; i < c->nfields; i++) {
+    for (size_t i = 0; i < nfields; i++) {
         int r = put_field(out, &c->fields[i], (const char *)value + c->fields[i].offset, err);
 
         if (r < 0)
@@ -142,17 +144,43 @@ static int encode_value(struct buf *out, const struct codec *c, const void *valu
     return 0;
 }
 
-int codec_encode(struct buf *out, const struct codec *c, const void *value, struct err *err)
+static int encode_value(struct buf *out, const struct codec *c, const void *value, struct err *err)
 {
-    size_t start = out->len;
+    return encode_fields(out, c, c->nfields, value, err);
+}
 
-    if (encode_value(out, c, value, err) == 0)
-        return 0;
+static int not_encoded(struct buf *out, size_t start, const struct codec *c, struct err *err)
+{
     if (out->data != NULL) {
         out->len = start;
         out->data[start] = '\0';
     }
     return err_wrap(err, "encode %s", c->name);
+}
+
+int codec_encode(struct buf *out, const struct codec *c, const void *value, struct err *err)
+{
+    size_t start = out->len;
+
+    return encode_value(out, c, value, err) == 0 ? 0 : not_encoded(out, start, c, err);
+}
+
+int codec_encode_head(struct buf *out, const struct codec *c, const void *value, struct err *err)
+{
+    const struct field *last = &c->fields[c->nfields - 1];
+    size_t start = out->len;
+    struct bytes bytes;
+
+    if (c->nfields == 0 || last->kind != FIELD_BYTES)
+        return err_set(err, ERR_INTERNAL, "encode %s: it does not end in bytes", c->name);
+    memcpy(&bytes, (const char *)value + last->offset, sizeof(bytes));
+    if (bytes.len > last->max)
+        return err_set(err, ERR_LIMIT, "encode %s: %s: %zu bytes, at most %zu fit", c->name,
+                       last->name, bytes.len, last->max);
+    if (encode_fields(out, c, c->nfields - 1, value, err) < 0)
+        return not_encoded(out, start, c, err);
+    put_number(out, bytes.len, 4);
+    return 0;
 }
 
 static int take(struct input *in, size_t len, const struct field *f, const unsigned char **ret,
@@ -250,8 +278,8 @@ static int take_bytes(struct input *in, const struct field *f, char *at, struct 
         r = take(in, bytes.len, f, &data, err);
     if (r < 0)
         return r;
-    if (bytes.len > 0)
-        bytes.data = mem_dup(data, bytes.len);
+    if (bytes.len > 0) /* a view is not written through; struct bytes has no const twin */
+        bytes.data = in->view ? (unsigned char *)(uintptr_t)data : mem_dup(data, bytes.len);
     memcpy(at, &bytes, sizeof(bytes));
     return 0;
 }
@@ -312,23 +340,16 @@ static int decode_value(struct input *in, const struct codec *c, void *value, st
     return 0;
 }
 
-int codec_decode(void **ret, const struct codec *c, const void *data, size_t len, struct err *err)
-{
-    struct input in = { data, len };
-    void *value = mem_alloc(c->size);
-    int r = decode_value(&in, c, value, err);
+static void release(const struct codec *c, void *value, bool view);
 
-    if (r == 0 && in.left > 0)
-        r = err_set(err, ERR_INVALID, "%zu bytes left over", in.left);
-    if (r < 0) {
-        codec_free(c, value);
-        return err_wrap(err, "decode %s", c->name);
-    }
-    *ret = value;
-    return 0;
+static void release_list(const struct codec *element, struct list_of *list, bool view)
+{
+    for (size_t k = 0; k < list->count; k++)
+        release(element, (char *)list->items + k * element->size, view);
+    free(list->items);
 }
 
-void codec_release(const struct codec *c, void *value)
+static void release(const struct codec *c, void *value, bool view)
 {
     for (size_t i = 0; i < c->nfields; i++) {
         const struct field *f = &c->fields[i];
@@ -338,11 +359,9 @@ void codec_release(const struct codec *c, void *value)
 
         if (f->kind == FIELD_LIST) {
             memcpy(&list, at, sizeof(list));
-            for (size_t k = 0; k < list.count; k++)
-                codec_release(f->element, (char *)list.items + k * f->element->size);
-            free(list.items);
+            release_list(f->element, &list, view);
             memset(at, 0, sizeof(list));
-        } else if (f->kind == FIELD_TEXT || f->kind == FIELD_BYTES) {
+        } else if (f->kind == FIELD_TEXT || (f->kind == FIELD_BYTES && !view)) {
             memcpy(&owned, at, sizeof(owned));
             free(owned);
             memset(at, 0, f->kind == FIELD_TEXT ? sizeof(char *) : sizeof(struct bytes));
@@ -350,10 +369,49 @@ void codec_release(const struct codec *c, void *value)
     }
 }
 
+static int decode(void **ret, const struct codec *c, struct input in, struct err *err)
+{
+    void *value = mem_alloc(c->size);
+    int r = decode_value(&in, c, value, err);
+
+    if (r == 0 && in.left > 0)
+        r = err_set(err, ERR_INVALID, "%zu bytes left over", in.left);
+    if (r < 0) {
+        release(c, value, in.view);
+        free(value);
+        return err_wrap(err, "decode %s", c->name);
+    }
+    *ret = value;
+    return 0;
+}
+
+int codec_decode(void **ret, const struct codec *c, const void *data, size_t len, struct err *err)
+{
+    return decode(ret, c, (struct input){ data, len, false }, err);
+}
+
+int codec_view(void **ret, const struct codec *c, const void *data, size_t len, struct err *err)
+{
+    return decode(ret, c, (struct input){ data, len, true }, err);
+}
+
+void codec_release(const struct codec *c, void *value)
+{
+    release(c, value, false);
+}
+
 void codec_free(const struct codec *c, void *value)
 {
     if (value == NULL)
         return;
-    codec_release(c, value);
+    release(c, value, false);
+    free(value);
+}
+
+void codec_view_free(const struct codec *c, void *value)
+{
+    if (value == NULL)
+        return;
+    release(c, value, true);
     free(value);
 }

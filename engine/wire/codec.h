@@ -66,9 +66,20 @@ struct codec {
 MUST_CHECK int codec_encode(struct buf *out, const struct codec *c, const void *value,
                             struct err *err);
 
+/* As codec_encode(), but without the content of the last field, which is `bytes`: the caller has it
+ * lie behind the encoding already. */
+MUST_CHECK int codec_encode_head(struct buf *out, const struct codec *c, const void *value,
+                                 struct err *err);
+
 /* Decodes exactly len bytes. Gives *ret (free with codec_free()), untouched on failure. */
 MUST_CHECK int codec_decode(void **ret, const struct codec *c, const void *data, size_t len,
                             struct err *err);
+
+/* The same without copying: fields of the kind `bytes` point into data, which must live as long.
+ * Free with codec_view_free(). */
+MUST_CHECK int codec_view(void **ret, const struct codec *c, const void *data, size_t len,
+                          struct err *err);
+void codec_view_free(const struct codec *c, void *value); /* NULL is fine */
 
 void codec_release(const struct codec *c, void *value); /* what value owns, not value itself */
 void codec_free(const struct codec *c, void *value);    /* and value; NULL is fine */

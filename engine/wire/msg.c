@@ -1,5 +1,7 @@
 #include "wire/msg.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 
 /* A field of struct msg_S; the array of negative size refuses, at compile time, a field whose width
@@ -185,7 +187,17 @@ static void put_u32(unsigned char *b, size_t v)
         b[i] = (unsigned char)(v >> (8 * i));
 }
 
-int msg_frame(struct buf *out, enum msg_type type, const void *msg, struct err *err)
+/* The content of the last field, which is bytes. */
+static size_t last_bytes(const struct codec *c, const void *msg)
+{
+    struct bytes bytes;
+
+    memcpy(&bytes, (const char *)msg + c->fields[c->nfields - 1].offset, sizeof(bytes));
+    return bytes.len;
+}
+
+static int frame(struct buf *out, enum msg_type type, const void *msg, bool head_only,
+                 struct err *err)
 {
     const struct codec *c = msg_codec(type);
     unsigned char head[5] = { 0, 0, 0, 0, (unsigned char)type };
@@ -196,8 +208,10 @@ int msg_frame(struct buf *out, enum msg_type type, const void *msg, struct err *
     if (c == NULL)
         return err_set(err, ERR_INTERNAL, "no message type %d", (int)type);
     buf_append(out, head, sizeof(head));
-    r = codec_encode(out, c, msg, err);
+    r = head_only ? codec_encode_head(out, c, msg, err) : codec_encode(out, c, msg, err);
     len = out->len - start - 4;
+    if (r == 0 && head_only)
+        len += last_bytes(c, msg);
     if (r == 0 && len > FRAME_MAX)
         r = err_set(err, ERR_LIMIT, "%s: frame of %zu bytes, at most %d fit", msg_name(type), len,
                     FRAME_MAX);
@@ -210,8 +224,17 @@ int msg_frame(struct buf *out, enum msg_type type, const void *msg, struct err *
     return 0;
 }
 
-int msg_next_frame(const void *data, size_t len, size_t *ret_len, enum msg_type *ret_type,
-                   struct bytes *ret_payload, struct err *err)
+int msg_frame(struct buf *out, enum msg_type type, const void *msg, struct err *err)
+{
+    return frame(out, type, msg, false, err);
+}
+
+int msg_frame_head(struct buf *out, enum msg_type type, const void *msg, struct err *err)
+{
+    return frame(out, type, msg, true, err);
+}
+
+int msg_frame_bytes(const void *data, size_t len, size_t *ret_len, struct err *err)
 {
     const unsigned char *b = data;
     size_t body;
@@ -226,11 +249,23 @@ int msg_next_frame(const void *data, size_t len, size_t *ret_len, enum msg_type 
         return 0;
     if (msg_codec(b[4]) == NULL)
         return err_set(err, ERR_INVALID, "unknown message type %u", b[4]);
-    if (len - 4 < body)
-        return 0;
     *ret_len = 4 + body;
+    return 0;
+}
+
+int msg_next_frame(const void *data, size_t len, size_t *ret_len, enum msg_type *ret_type,
+                   struct bytes *ret_payload, struct err *err)
+{
+    const unsigned char *b = data;
+    size_t whole = 0;
+    int r = msg_frame_bytes(data, len, &whole, err);
+
+    *ret_len = 0;
+    if (r < 0 || whole == 0 || len < whole)
+        return r;
+    *ret_len = whole;
     *ret_type = b[4];
     /* Borrowed bytes that nobody writes through; struct bytes has no const twin. */
-    *ret_payload = (struct bytes){ (unsigned char *)(uintptr_t)(b + 5), body - 1 };
+    *ret_payload = (struct bytes){ (unsigned char *)(uintptr_t)(b + 5), whole - 5 };
     return 0;
 }

@@ -392,6 +392,15 @@ const char *msg_name(enum msg_type type);
 /* Appends a whole frame. */
 MUST_CHECK int msg_frame(struct buf *out, enum msg_type type, const void *msg, struct err *err);
 
+/* Appends a whole frame but the content of its last field, which is `bytes` (LEAF, OBJECT…): that
+ * follows without a copy. */
+MUST_CHECK int msg_frame_head(struct buf *out, enum msg_type type, const void *msg,
+                              struct err *err);
+
+/* How long the frame is that begins with these bytes: 0 while that cannot be told yet. Errors as
+ * msg_next_frame()'s. */
+MUST_CHECK int msg_frame_bytes(const void *data, size_t len, size_t *ret_len, struct err *err);
+
 /* Looks at the first bytes of a stream. 0 and *ret_len = 0: more is needed. 0 and *ret_len > 0: a
  * whole frame of that many bytes, *ret_type and *ret_payload (borrowed from data) are set.
  * -ERR_INVALID: length over FRAME_MAX or zero, or an unknown type: close the connection. */

@@ -173,9 +173,9 @@ class Transmission(Torrent):
 ALL = {"ours": Ours, "aria2": Aria2, "libtorrent": Libtorrent, "transmission": Transmission}
 
 
-def chosen():
-    """What ONLY or TOOLS names, all by default; missing programs are installed."""
-    names = (os.environ.get("ONLY") or os.environ.get("TOOLS") or "ours aria2 libtorrent transmission").split()
+def chosen(default):
+    """The names in ONLY, or these; programs that are missing are installed."""
+    names = (os.environ.get("ONLY") or default).split()
     unknown = [name for name in names if name not in ALL]
     if unknown:
         sys.exit("no such program: %s; there are %s" % (" ".join(unknown), " ".join(ALL)))

@@ -126,9 +126,12 @@ static size_t bad_len;
 
 static void send_bad(struct end *e, struct link *l)
 {
+    AUTO_BUF frame = BUF_INIT;
+
     (void)e;
-    buf_append(&l->out, bad_bytes, bad_len);
-    link_update_watch(l);
+    buf_append(&frame, bad_bytes, bad_len);
+    link_queue(l, &frame);
+    link_flush_soon(l);
 }
 
 static void malformed_frames_close_the_link(void **state)
