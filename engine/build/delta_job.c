@@ -57,8 +57,9 @@ static json_t *packed_json(const struct published_delta *p)
     json_t *list = json_array();
 
     for (size_t i = 0; i < p->nnamed; i++)
-        json_array_append_new(list, json_pack("{s:s,s:I}", "path", p->packed[i].path, "bytes",
-                                              (json_int_t)p->packed[i].bytes));
+        json_array_append_new(list, json_pack("{s:s,s:I,s:s}", "path", p->packed[i].path, "bytes",
+                                              (json_int_t)p->packed[i].bytes, "kind",
+                                              p->packed[i].kind->name));
     return list;
 }
 

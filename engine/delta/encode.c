@@ -43,6 +43,7 @@ struct encoder {
     int *small_status;      /* ... and what became of each */
     struct err *small_err;
     struct delta_stats *stats;
+    struct costs *costs;
 };
 
 /* Streams are a few per cent of what they tell: they may cost more. */
@@ -405,12 +406,28 @@ static int emit_covers(struct encoder *e, struct delta_group *g, const struct gr
     return e->o->emit(e->o->ctx, frame.data, frame.len, err);
 }
 
+/* Whom to blame for these bytes of segment i. */
+static void count_costs(struct encoder *e, size_t i, unsigned encoding, uint64_t bytes)
+{
+    uint64_t start = (uint64_t)i * SEGMENT_BYTES;
+    uint64_t end = start + manifest_segment_bytes(e->o->target, i);
+
+    costs_segment(e->costs, i, encoding, bytes);
+    for (size_t k = e->closed; k < e->opened && e->d->groups[k].begin < end; k++) {
+        const struct delta_group *g = &e->d->groups[k];
+
+        if (g->begin + g->length > start)
+            costs_group(e->costs, g->begin, g->length, e->open[k]->covers, e->open[k]->ncovers);
+    }
+}
+
 static int emit_segment(struct encoder *e, size_t n, struct err *err)
 {
     struct job *j = &e->jobs[n];
     struct delta_segment *s = &e->d->segments[e->first + n];
     uint64_t end = (uint64_t)(e->first + n) * SEGMENT_BYTES +
                    manifest_segment_bytes(e->o->target, e->first + n);
+    uint64_t covers_before = e->stats->covers_bytes;
     int r = 0;
 
     if (j->status < 0) {
@@ -428,6 +445,9 @@ static int emit_segment(struct encoder *e, size_t n, struct err *err)
         e->stats->stream_bytes[k] += j->stream_bytes[k];
     if (j->encoding == SEGMENT_DELTA)
         e->stats->literal_bytes += j->literal_bytes;
+    if (r == 0)
+        count_costs(e, e->first + n, j->encoding,
+                    j->payload.len + e->stats->covers_bytes - covers_before);
     if (r == 0 && j->payload.len > 0)
         r = e->o->emit(e->o->ctx, j->payload.data, j->payload.len, err);
     return r;
@@ -508,9 +528,13 @@ int delta_encode(const struct delta_encode_options *o, struct buf *head, struct 
         return r;
     e.d->base = o->base_id;
     e.d->target = o->target_id;
+    e.costs = costs_new(o->target);
     r = run(&e, err);
     if (r == 0)
         r = delta_encode_table(head, e.d, err);
+    if (r == 0)
+        costs_finish(e.costs, o->target_files, &stats->top);
+    costs_free(e.costs);
     delta_free(e.d);
     return r;
 }

@@ -15,6 +15,7 @@
 #ifndef DELTA_ENCODE_H
 #define DELTA_ENCODE_H
 
+#include "delta/costs.h"
 #include "delta/plan.h"
 #include "delta/search.h"
 
@@ -27,6 +28,7 @@ struct delta_stats {
     uint64_t covers, groups, predicted_groups;
     uint64_t stream_bytes[STREAMS]; /* compressed */
     uint64_t literal_bytes;         /* raw */
+    struct costs_top top;           /* the files that cost most, and why */
 };
 
 struct delta_encode_options { /* all borrowed */

@@ -225,35 +225,24 @@ static int put(struct making *m, struct published_delta *ret, struct err *err)
 
 /* --- why a delta does not help more --- */
 
-static bool looks_compressed(const unsigned char *b)
+static int by_digest(const void *a, const void *b)
 {
-    static const struct {
-        const char *magic;
-        size_t len;
-    } known[] = { { "\x1f\x8b", 2 },
-                  { "\xfd"
-                    "7zXZ",
-                    5 },
-                  { "BZh", 3 },
-                  { "\x28\xb5\x2f\xfd", 4 },
-                  { "PK\x03\x04", 4 },
-                  { "\x89PNG", 4 },
-                  { "\xff\xd8\xff", 3 } };
-
-    for (size_t i = 0; i < COUNT_OF(known); i++) {
-        if (memcmp(b, known[i].magic, known[i].len) == 0)
-            return true;
-    }
-    return false;
+    return hash_compare(a, b);
 }
 
-static bool base_has(const struct manifest *base, const struct hash *hash)
+/* The digests of the base's files, sorted. */
+static struct hash *digests_of(const struct manifest *m, size_t *ret_count)
 {
-    for (size_t i = 0; i < base->nentries; i++) {
-        if (base->entries[i].kind == ENTRY_FILE && hash_equal(&base->entries[i].hash, hash))
-            return true;
+    struct hash *all = mem_calloc(m->nentries + 1, sizeof(*all));
+    size_t n = 0;
+
+    for (size_t i = 0; i < m->nentries; i++) {
+        if (m->entries[i].kind == ENTRY_FILE)
+            all[n++] = m->entries[i].hash;
     }
-    return false;
+    qsort(all, n, sizeof(*all), by_digest);
+    *ret_count = n;
+    return all;
 }
 
 void published_delta_release(struct published_delta *p)
@@ -264,7 +253,7 @@ void published_delta_release(struct published_delta *p)
 }
 
 /* Keeps the largest. */
-static void name(struct published_delta *ret, const struct entry *e)
+static void name(struct published_delta *ret, const struct entry *e, const struct packed *kind)
 {
     size_t at = ret->nnamed;
 
@@ -277,24 +266,28 @@ static void name(struct published_delta *ret, const struct entry *e)
     if (ret->nnamed == PUBLISH_DELTA_NAMED)
         free(ret->packed[--ret->nnamed].path);
     memmove(&ret->packed[at + 1], &ret->packed[at], (ret->nnamed - at) * sizeof(ret->packed[0]));
-    ret->packed[at] = (struct packed_file){ mem_strdup(e->path), e->size };
+    ret->packed[at] = (struct packed_file){ mem_strdup(e->path), e->size, kind };
     ret->nnamed++;
 }
 
-static int name_packed(struct making *m, struct published_delta *ret, struct err *err)
+static void name_packed(struct making *m, struct published_delta *ret)
 {
+    size_t nbase;
+    struct hash *base = digests_of(m->base.m, &nbase);
+
     for (size_t i = 0; i < m->target.m->nentries; i++) {
         const struct entry *e = &m->target.m->entries[i];
-        unsigned char head[8];
 
-        if (e->kind != ENTRY_FILE || e->size < PUBLISH_DELTA_PACKED_MIN)
+        const struct packed *kind;
+
+        if (e->kind != ENTRY_FILE || e->size < PUBLISH_DELTA_PACKED_MIN ||
+            bsearch(&e->hash, base, nbase, sizeof(*base), by_digest) != NULL)
             continue;
-        if (m->target.files.read(m->target.files.ctx, i, head, sizeof(head), 0, err) < 0)
-            return -(int)err->code;
-        if (looks_compressed(head) && !base_has(m->base.m, &e->hash))
-            name(ret, e);
+        kind = packed_find(&m->target.files, i, e->size);
+        if (kind != NULL)
+            name(ret, e, kind);
     }
-    return 0;
+    free(base);
 }
 
 static int full_bytes(struct store *s, const struct hash *pack, uint64_t *ret, struct err *err)
@@ -344,7 +337,7 @@ int artifact_publish_delta(struct store *s, const struct delta_side *base,
         r = full_bytes(s, &target->pack, &out.full_bytes, err);
     m.most = out.full_bytes / 100 * PUBLISH_DELTA_SHARE;
     if (r == 0)
-        r = name_packed(&m, &out, err);
+        name_packed(&m, &out);
     if (r == 0)
         r = encode(&m, err);
     if (r == 0 && m.too_large)

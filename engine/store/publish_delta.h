@@ -9,6 +9,7 @@
 #define STORE_PUBLISH_DELTA_H
 
 #include "base/buf.h"
+#include "delta/packed.h"
 #include "store/store.h"
 
 /* An artifact and its full pack. */
@@ -34,6 +35,7 @@ enum delta_dropped {
 struct packed_file {
     char *path;
     uint64_t bytes;
+    const struct packed *kind; /* what it is, and what to do about it (delta/packed.h) */
 };
 
 enum {
