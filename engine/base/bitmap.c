@@ -9,7 +9,7 @@ void bitmap_init(struct bitmap *b, size_t bits)
 {
     b->bits = bits;
     b->set = 0;
-    b->bytes = mem_alloc(bitmap_size(b));
+    b->bytes = mem_alloc(bitmap_words(b) * sizeof(uint64_t) + 1);
 }
 
 void bitmap_release(struct bitmap *b)
@@ -21,6 +21,11 @@ void bitmap_release(struct bitmap *b)
 size_t bitmap_size(const struct bitmap *b)
 {
     return (b->bits + 7) / 8;
+}
+
+size_t bitmap_words(const struct bitmap *b)
+{
+    return (b->bits + 63) / 64;
 }
 
 bool bitmap_get(const struct bitmap *b, size_t i)

@@ -23,9 +23,8 @@ static void tick(struct timer *t)
     struct map_entry *e;
 
     for (size_t i = 0; (e = map_next(&x->packs, &i)) != NULL;)
-        pack_tick(e->value, x);
+        pack_save(e->value);
     object_tick(x);
-    give_more(x);
 }
 
 int exchange_new(struct exchange **ret, const struct exchange_options *o, struct err *err)
@@ -38,9 +37,9 @@ int exchange_new(struct exchange **ret, const struct exchange_options *o, struct
     x = mem_alloc(sizeof(*x));
     x->o = *o;
     x->dir = mem_strdup(o->dir);
+    x->peer = peer_new(&(struct peer_options){ .seed = o->seed, .is_node = o->join == NULL });
     list_init(&x->links);
-    list_init(&x->wanting);
-    list_init(&x->serving);
+    list_init(&x->spare);
     list_init(&x->object_gets);
     timer_start(o->loop, &x->tick, EXCHANGE_TICK_MS, EXCHANGE_TICK_MS, tick);
     *ret = x;
@@ -65,11 +64,19 @@ void exchange_free(struct exchange *x)
     if (x == NULL)
         return;
     timer_stop(&x->tick);
-    timer_stop(&x->up_again);
-    timer_stop(&x->down_again);
+    timer_stop(&x->due);
     for (size_t i = 0; (e = map_next(&x->packs, &i)) != NULL;)
         pack_free(x, e->value);
     map_release(&x->packs);
+    peer_free(x->peer);
+    while (!list_empty(&x->spare)) {
+        struct list *spare = x->spare.next;
+
+        list_remove(spare);
+        free(spare);
+    }
+    free(x->numbers);
+    free(x->slots);
     free_objects(x);
     map_release(&x->bad);
     map_release(&x->by_link);
@@ -84,32 +91,39 @@ struct exchange_link *link_find(const struct exchange *x, const struct link *l)
     return map_get(&x->by_link, link_key(l, key));
 }
 
-struct link_pack *link_pack_find(struct exchange_link *l, const struct hash *hash)
+/* The first bytes of a spare buffer link it to the others. */
+unsigned char *exchange_buffer(struct exchange *x)
 {
-    for (size_t i = 0; i < l->npacks; i++)
-        if (hash_equal(&l->packs[i].hash, hash))
-            return &l->packs[i];
-    return NULL;
+    struct list *spare = x->spare.next;
+
+    if (list_empty(&x->spare))
+        return mem_realloc(NULL, LEAF_BYTES);
+    list_remove(spare);
+    x->nspare--;
+    return (unsigned char *)spare;
 }
 
-struct link_pack *link_pack_get(struct exchange_link *l, const struct hash *hash)
+void exchange_buffer_done(struct exchange *x, unsigned char *bytes)
 {
-    struct link_pack *found = link_pack_find(l, hash);
+    struct list *spare = (struct list *)(void *)bytes;
 
-    if (found != NULL)
-        return found;
-    if (l->npacks == EXCHANGE_LINK_PACKS_MAX)
-        return NULL;
-    VEC_GROW(l->packs, l->npacks, l->packs_cap);
-    l->packs[l->npacks] = (struct link_pack){ .hash = *hash, .peer = -1, .shown = -1 };
-    return &l->packs[l->npacks++];
+    if (x->nspare == EXCHANGE_SPARE) {
+        free(bytes);
+        return;
+    }
+    list_push(&x->spare, spare);
+    x->nspare++;
 }
 
-void link_pack_drop(struct exchange_link *l, struct link_pack *lp)
+static void take_number(struct exchange *x, struct exchange_link *l)
 {
-    l->remote_bytes -= lp->remote.len;
-    buf_release(&lp->remote);
-    *lp = l->packs[--l->npacks];
+    size_t need = (size_t)l->number + 1;
+
+    if (x->nnumbers < need) {
+        x->nnumbers = need < 2 * x->nnumbers ? 2 * x->nnumbers : need;
+        x->numbers = mem_realloc(x->numbers, x->nnumbers * sizeof(struct exchange_link *));
+    }
+    x->numbers[l->number] = l;
 }
 
 void exchange_attach(struct exchange *x, struct link *link)
@@ -121,20 +135,19 @@ void exchange_attach(struct exchange *x, struct link *link)
     l->link = link;
     l->is_seed = link_peer_role(link) == ROLE_REGION;
     list_push(&x->links, &l->node);
-    list_init(&l->wanting);
-    list_init(&l->serving);
     link_set_low_water(link, EXCHANGE_OUT_LOW);
     map_put(&x->by_link, link_key(link, key), l);
-    pack_link_opened(l);
+    l->number = peer_link_open(x->peer, l->is_seed, exchange_now(x));
+    take_number(x, l);
+    exchange_act(x);
     object_link_opened(x);
 }
 
 void exchange_link_free(struct exchange_link *l)
 {
-    for (size_t i = 0; i < l->npacks; i++)
-        buf_release(&l->packs[i].remote);
-    free(l->packs);
-    free(l->wants);
+    for (size_t i = 0; i < l->nremotes; i++)
+        buf_release(&l->remotes[i].bitmap);
+    free(l->remotes);
     free(l);
 }
 
@@ -146,23 +159,73 @@ void exchange_detach(struct exchange *x, struct link *link)
     if (l == NULL)
         return;
     map_remove(&x->by_link, link_key(link, key));
-    list_remove(&l->wanting);
-    list_remove(&l->serving);
-    pack_link_closed(l);
-    object_link_closed(l);
     list_remove(&l->node);
+    peer_link_close(x->peer, l->number, exchange_now(x));
+    x->numbers[l->number] = NULL;
+    object_link_closed(l);
     l->link = NULL;
     l->gone = true;
     if (l->reading == 0)
         exchange_link_free(l);
-    give_more(x);
+    exchange_act(x);
+}
+
+static void on_swarm(struct exchange_link *l, const struct hash *pack, struct peer_event *e)
+{
+    const struct exchange_pack *p = pack_find(l->x, pack);
+
+    e->link = l->number;
+    e->pack = p == NULL ? -1 : p->number;
+    if (e->pack >= 0)
+        exchange_step(l->x, e);
+}
+
+static void on_have(struct exchange_link *l, const struct msg_have *m)
+{
+    on_swarm(l, &m->pack,
+             &(struct peer_event){ .kind = PEER_ON_HAVE,
+                                   .leaves = m->leaves.items,
+                                   .count = (uint32_t)m->leaves.count });
+}
+
+/* Of a pack that is not here there is nothing to give. */
+static void on_want(struct exchange_link *l, const struct msg_want *m)
+{
+    const struct exchange_pack *p = pack_find(l->x, &m->pack);
+    struct msg_refuse refuse = { m->pack, m->first, m->count, ERR_NOT_FOUND };
+    struct err err = ERR_INIT;
+
+    if (p != NULL && p->number >= 0) {
+        on_swarm(
+            l, &m->pack,
+            &(struct peer_event){ .kind = PEER_ON_WANT, .first = m->first, .count = m->count });
+        return;
+    }
+    l->x->counts.refused++;
+    if (link_send(l->link, MSG_REFUSE, &refuse, &err) < 0)
+        log_debug("refuse %s: %s", link_peer_id(l->link), err.text);
+}
+
+static void on_refuse(struct exchange_link *l, const struct msg_refuse *m)
+{
+    on_swarm(l, &m->pack,
+             &(struct peer_event){ .kind = PEER_ON_REFUSE,
+                                   .first = m->first,
+                                   .count = m->count,
+                                   .code = (enum err_code)m->code });
+}
+
+static void on_cancel(struct exchange_link *l, const struct msg_cancel *m)
+{
+    on_swarm(l, &m->pack,
+             &(struct peer_event){ .kind = PEER_ON_CANCEL, .first = m->first, .count = m->count });
 }
 
 bool exchange_message(struct exchange *x, struct link *link, enum msg_type type, const void *msg)
 {
     struct exchange_link *l;
 
-    if (type < MSG_BITMAP || type > MSG_OBJECT)
+    if (type < MSG_BITMAP || type > MSG_CANCEL)
         return false;
     l = link_find(x, link);
     if (l == NULL)
@@ -170,13 +233,15 @@ bool exchange_message(struct exchange *x, struct link *link, enum msg_type type,
     if (type == MSG_BITMAP)
         pack_on_bitmap(l, msg);
     else if (type == MSG_HAVE)
-        pack_on_have(l, msg);
+        on_have(l, msg);
     else if (type == MSG_WANT)
-        give_on_want(l, msg);
+        on_want(l, msg);
     else if (type == MSG_LEAF)
         pack_on_leaf(l, msg);
     else if (type == MSG_REFUSE)
-        pack_on_refuse(l, msg);
+        on_refuse(l, msg);
+    else if (type == MSG_CANCEL)
+        on_cancel(l, msg);
     else if (type == MSG_OBJECT_ASK)
         object_on_ask(l, msg);
     else
@@ -188,19 +253,16 @@ void exchange_drained(struct exchange *x, struct link *link)
 {
     struct exchange_link *l = link_find(x, link);
 
-    if (l != NULL)
-        pack_leave_rest(l);
-    give_more(x);
+    if (l == NULL)
+        return;
+    pack_leave_rest(l);
+    give_room(l);
 }
 
 void exchange_limit(struct exchange *x, uint64_t up_bytes, uint64_t down_bytes)
 {
-    int64_t now_ms = loop_now_ms(x->o.loop);
-
-    bucket_set(&x->up, up_bytes, now_ms);
-    bucket_set(&x->down, down_bytes, now_ms);
-    timer_start(x->o.loop, &x->up_again, 0, 0, give_again);
-    timer_start(x->o.loop, &x->down_again, 0, 0, pack_ask_again);
+    peer_limit(x->peer, up_bytes, down_bytes, exchange_now(x));
+    exchange_act_soon(x);
 }
 
 bool exchange_is_busy(const struct exchange *x)

@@ -10,8 +10,8 @@
  *     exchange_detach(x, link)
  *
  * Files of a pack in dir: HEX.pack, and HEX.bitmap (two bitmaps: which leaves were verified, and which
- * of these came from a region node; they are hashed again after a restart). After kill -9 exchange_fetch() goes on from there: no leaf that was
- * verified is fetched again. A leaf that fails its hash is thrown away and counted against its
+ * of these came from a region node; they are hashed again after a restart). After kill -9 a fetch goes on
+ * from there: no leaf is fetched again that was verified EXCHANGE_TICK_MS before. A leaf that fails its hash is thrown away and counted against its
  * sender; at EXCHANGE_BAD_MAX the link is closed and the sender's id refused until restart.
  *
  * All calls on the loop's thread; disk and hashing run in the work pool. Links and options' strings
@@ -26,14 +26,9 @@
 
 enum {
     EXCHANGE_BAD_MAX = 2,
-    EXCHANGE_LINK_PIECES = 3,  /* pieces asked of one link at a time */
-    EXCHANGE_READS_MAX = 4,    /* leaves being read from disk at a time */
-    EXCHANGE_QUEUE_MAX = 1024, /* leaves one link may have asked for */
-    EXCHANGE_OUT_MAX =
-        256 << 10, /* bytes that may wait on a link before more leaves are read for it */
-    EXCHANGE_OUT_LOW = 128 << 10, /* then the next one is chosen */
-    EXCHANGE_UPLOADS = 4,     /* links that are given leaves at a time, stuck ones not counted */
-    EXCHANGE_STUCK_MS = 1000, /* without an end of what waits */
+    EXCHANGE_OUT_LOW =
+        128 << 10,      /* bytes that wait on a link when the next leaf is chosen for it */
+    EXCHANGE_SPARE = 8, /* buffers of a leaf that are kept */
     EXCHANGE_LINK_PACKS_MAX = 256,      /* packs of which we remember what one link has */
     EXCHANGE_LINK_REMOTE_MAX = 1 << 20, /* bytes of that for packs that we do not have */
     EXCHANGE_TICK_MS = 250,
@@ -104,6 +99,7 @@ struct exchange_fetch {
     struct err err;
     void (*done)(struct exchange_fetch *f, int status);
     void *user;
+    unsigned weight; /* share of the host's links beside other fetches, see swarm/peer.h; 0: 1 */
     struct exchange_pack *p; /* private from here on */
     struct exchange_object index;
     struct exchange *x;

@@ -45,73 +45,61 @@ static struct exchange_link *link_by_id(struct exchange *x, const char *id)
     return NULL;
 }
 
-static void remember_leaf(struct exchange_pack *p, uint32_t leaf, bool from_seed)
-{
-    const struct bitmap *have = picker_have(p->picker);
-    uint64_t at = leaf / 8;
-    struct err err = ERR_INIT;
-
-    bitmap_put(&p->seeded, leaf, from_seed);
-    if (fd_write_at(p->bitmap_fd, p->seeded.bytes + at, 1, bitmap_size(have) + at, &err) < 0 ||
-        fd_write_at(p->bitmap_fd, have->bytes + at, 1, at, &err) < 0)
-        log_warn("bitmap of pack %.12s: %s", p->hex, err.text);
-    buf_append(&p->fresh, &(struct msg_index){ leaf }, sizeof(struct msg_index));
-}
-
-static void leaf_kept(struct arrival *a)
+static void leaf_kept(struct arrival *a, struct exchange_link *l)
 {
     struct exchange_pack *p = a->p;
-    struct exchange_link *l = link_by_id(a->x, a->from);
-    struct link_pack *lp = l == NULL ? NULL : link_pack_find(l, &p->hash);
-    int peer = lp == NULL ? -1 : lp->peer;
 
-    if (!picker_got(p->picker, peer, a->leaf, loop_now_ms(a->x->o.loop)))
-        return;
-    remember_leaf(p, a->leaf, a->from_seed);
-    if (p->fetch != NULL && picker_wants(p->picker, a->leaf)) {
+    bitmap_put(&p->seeded, a->leaf, a->from_seed);
+    bitmap_put(&p->verified, a->leaf, true);
+    p->unsaved = true;
+    if (p->fetch != NULL && peer_pack_wants(a->x->peer, p->number, a->leaf)) {
         p->fetch->have_bytes += a->len;
         *(a->from_seed ? &p->fetch->seed_bytes : &p->fetch->peer_bytes) += a->len;
     }
-    if (p->fresh.len / sizeof(struct msg_index) >= picker_piece_leaves(p->index->nleaves))
-        pack_tell_haves(a->x, p);
+    exchange_step(a->x, &(struct peer_event){ .kind = PEER_VERIFIED,
+                                              .link = l == NULL ? -1 : l->number,
+                                              .pack = p->number,
+                                              .first = a->leaf });
 }
 
-static void leaf_bad(struct arrival *a)
+static void leaf_bad(struct arrival *a, struct exchange_link *l)
 {
-    struct exchange_link *l = link_by_id(a->x, a->from);
-    struct link_pack *lp = l == NULL ? NULL : link_pack_find(l, &a->p->hash);
+    struct exchange_pack *p = a->p;
 
-    if (lp != NULL && lp->peer >= 0)
-        picker_refused(a->p->picker, lp->peer, a->leaf, 1);
+    if (a->status != -ERR_CORRUPT && p->fetch != NULL) {
+        p->fetch->err = a->err; /* the disk: no use in asking for more */
+        peer_pack_rest(a->x->peer, p->number);
+    }
+    peer_step(a->x->peer,
+              &(struct peer_event){ .kind = PEER_BAD,
+                                    .link = l == NULL ? -1 : l->number,
+                                    .pack = p->number,
+                                    .first = a->leaf },
+              exchange_now(a->x));
     if (a->status == -ERR_CORRUPT && l != NULL)
         link_was_bad(l, "a leaf that does not match its digest");
+    if (a->status != -ERR_CORRUPT && p->fetch != NULL)
+        pack_finish(p, a->status);
+    exchange_act(a->x);
 }
 
 static void arrival_done(struct work *w)
 {
     struct arrival *a = CONTAINER_OF(w, struct arrival, work);
     struct exchange_pack *p = a->p;
+    struct exchange_link *l = link_by_id(a->x, a->from);
 
     a->x->works--;
     p->pending--;
+    exchange_buffer_done(a->x, a->bytes);
     if (p->forgotten) {
         if (p->pending == 0)
             pack_free(a->x, p);
+    } else if (a->status == 0) {
+        leaf_kept(a, l);
     } else {
-        if (a->status == 0)
-            leaf_kept(a);
-        else
-            leaf_bad(a);
-        if (a->status < 0 && a->status != -ERR_CORRUPT && p->fetch != NULL) {
-            p->fetch->err = a->err; /* the disk: no use in asking for more */
-            pack_finish(p, a->status);
-        } else {
-            if (pack_can_ask(p))
-                pack_ask_all(a->x, p);
-            pack_maybe_done(a->x, p);
-        }
+        leaf_bad(a, l);
     }
-    free(a->bytes);
     free(a->from);
     free(a);
 }
@@ -119,18 +107,18 @@ static void arrival_done(struct work *w)
 void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
 {
     struct exchange_pack *p = pack_find(l->x, &m->pack);
-    struct link_pack *lp = link_pack_find(l, &m->pack);
     struct arrival *a;
 
-    if (p == NULL || p->fetch == NULL || p->pending >= PACK_PENDING_MAX || lp == NULL ||
-        lp->peer < 0)
+    if (p == NULL || p->number < 0)
         return; /* late */
-    if (m->index >= p->index->nleaves || m->bytes.len != pack_leaf_bytes(p->index, m->index)) {
+    if (m->index < p->index->nleaves && m->bytes.len != pack_leaf_bytes(p->index, m->index)) {
         link_was_bad(l, "a leaf of the wrong size");
         return;
     }
-    if (bitmap_get(picker_have(p->picker), m->index))
-        return; /* somebody else was faster */
+    if (!peer_takes(l->x->peer, l->number, p->number, m->index, exchange_now(l->x))) {
+        exchange_act(l->x);
+        return;
+    }
     a = mem_alloc(sizeof(*a));
     a->work = (struct work){ .run = arrival_run, .done = arrival_done };
     a->x = l->x;
@@ -138,9 +126,11 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     a->from = mem_strdup(link_peer_id(l->link));
     a->from_seed = l->is_seed;
     a->leaf = m->index;
-    a->bytes = mem_dup(m->bytes.data, m->bytes.len);
+    a->bytes = exchange_buffer(l->x);
+    memcpy(a->bytes, m->bytes.data, m->bytes.len);
     a->len = m->bytes.len;
     p->pending++;
     l->x->works++;
     work_submit(l->x->o.pool, &a->work);
+    exchange_act(l->x);
 }

@@ -10,13 +10,15 @@
 
 /* Fetching a pack: its index, then the file as far as it is there, then leaves (exchange_pack.c). */
 
+/* An index has 32 bytes a leaf, and a head. */
+enum { INDEX_MAX_BYTES = LEAVES_MAX * HASH_BYTES + 128 };
+
 struct opening {
     struct work work;
     struct exchange *x;
     struct exchange_pack *p;
     struct bitmap have, seeded;
-    bool some;      /* not the whole pack: its space is not reserved */
-    bool only_disk; /* what is on disk is all that is wanted */
+    bool some; /* not the whole pack: its space is not reserved */
     int status;
     struct err err;
 };
@@ -101,16 +103,19 @@ static void opening_run(struct work *w)
 }
 
 /* What of the wanted leaves is here already, and where it came from. */
-static void count_fetch(struct exchange_fetch *f, const struct exchange_pack *p)
+static void count_fetch(const struct exchange *x, struct exchange_fetch *f,
+                        const struct exchange_pack *p)
 {
+    const struct bitmap *have = peer_pack_has(x->peer, p->number);
+
     f->total_bytes = f->have_bytes = f->seed_bytes = f->peer_bytes = 0;
     for (size_t i = 0; i < p->index->nleaves; i++) {
         size_t len = pack_leaf_bytes(p->index, i);
 
-        if (!picker_wants(p->picker, i))
+        if (!peer_pack_wants(x->peer, p->number, i))
             continue;
         f->total_bytes += len;
-        if (!bitmap_get(picker_have(p->picker), i))
+        if (!bitmap_get(have, i))
             continue;
         f->have_bytes += len;
         if (!p->seeded_only)
@@ -126,6 +131,7 @@ static void not_opened(struct opening *o)
     pack_drop(o->x, o->p);
     if (f == NULL)
         return;
+    bitmap_release(&f->want);
     f->p = NULL;
     f->active = false;
     f->err = o->err;
@@ -135,27 +141,30 @@ static void not_opened(struct opening *o)
 static void opened(struct opening *o)
 {
     struct exchange_pack *p = o->p;
+    struct exchange_fetch *f = p->fetch;
+    struct peer_pack_options options = { .leaves = p->index->nleaves, .have = &o->have };
 
-    p->checking = false;
     if (o->status < 0) {
         not_opened(o);
         return;
     }
     for (size_t i = 0; i < o->have.bits; i++) {
-        if (bitmap_get(&o->have, i))
-            (void)picker_got(p->picker, -1, i, 0);
+        bitmap_put(&p->verified, i, bitmap_get(&o->have, i));
         bitmap_put(&p->seeded, i, bitmap_get(&o->seeded, i));
     }
-    if (o->only_disk)
-        picker_want(p->picker, picker_have(p->picker));
-    if (p->fetch != NULL)
-        count_fetch(p->fetch, p);
-    if (p->fetch != NULL && p->fetch->have_bytes > 0)
+    if (f != NULL && f->some)
+        options.wanted = f->want.bits == 0 ? &o->have : &f->want;
+    options.resting = f == NULL;
+    options.weight = f == NULL ? 0 : f->weight;
+    p->number = peer_pack_open(o->x->peer, &options, exchange_now(o->x));
+    if (f != NULL) {
+        count_fetch(o->x, f, p);
+        bitmap_release(&f->want);
+    }
+    if (f != NULL && f->have_bytes > 0)
         log_info("pack %.12s: %llu of %llu bytes are here already", p->hex,
-                 (unsigned long long)p->fetch->have_bytes,
-                 (unsigned long long)p->fetch->total_bytes);
+                 (unsigned long long)f->have_bytes, (unsigned long long)f->total_bytes);
     pack_take_up(o->x, p);
-    pack_maybe_done(o->x, p);
 }
 
 static void opening_done(struct work *w)
@@ -179,14 +188,10 @@ static void start_opening(struct exchange_fetch *f, struct pack_index *index)
     struct exchange_pack *p = pack_new(f->x, &f->pack, index);
 
     p->path = mem_printf("%s/%s.pack", f->x->dir, p->hex);
-    p->checking = true;
     p->fetch = f;
     p->pending = 1;
     f->p = p;
-    o->only_disk = f->some && f->want.bits == 0;
-    picker_want(p->picker, f->some ? &f->want : NULL);
-    count_fetch(f, p);
-    bitmap_release(&f->want);
+    f->total_bytes = f->some ? 0 : index->bytes;
     o->work = (struct work){ .run = opening_run, .done = opening_done };
     o->x = f->x;
     o->p = p;
@@ -216,6 +221,19 @@ static void index_done(struct exchange_object *obj, int status)
     buf_release(&obj->out);
 }
 
+/* The pack is open. The callback comes from the timer: never from inside the start. */
+static void restart(struct exchange *x, struct exchange_fetch *f, struct exchange_pack *p,
+                    const struct bitmap *want)
+{
+    bool only_here = want != NULL && want->bits == 0;
+
+    peer_pack_weigh(x->peer, p->number, f->weight);
+    peer_pack_want(x->peer, p->number, only_here ? peer_pack_has(x->peer, p->number) : want,
+                   exchange_now(x));
+    count_fetch(x, f, p);
+    exchange_act_soon(x);
+}
+
 static void start(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
                   const struct bitmap *want, void (*done)(struct exchange_fetch *f, int status))
 {
@@ -224,25 +242,23 @@ static void start(struct exchange *x, struct exchange_fetch *f, const struct has
     f->pack = *pack;
     f->done = done;
     f->x = x;
-    f->p = NULL;
     f->active = true;
     f->total_bytes = f->have_bytes = f->seed_bytes = f->peer_bytes = 0;
     f->err = (struct err)ERR_INIT;
     f->some = want != NULL;
-    if (p == NULL) {
-        bitmap_init(&f->want, f->some ? want->bits : 0);
-        if (f->some)
-            (void)bitmap_load(&f->want, want->bytes, bitmap_size(want));
-        /* An index has 32 bytes a leaf, and a head. */
-        exchange_object_start(x, &f->index, pack, (size_t)LEAVES_MAX * HASH_BYTES + 128,
-                              index_done);
+    f->p = p;
+    if (p != NULL)
+        p->fetch = f;
+    if (p != NULL && p->number >= 0) {
+        restart(x, f, p, want);
         return;
     }
-    p->fetch = f;
-    f->p = p;
-    picker_want(p->picker, want != NULL && want->bits == 0 ? picker_have(p->picker) : want);
-    count_fetch(f, p);
-    timer_start(x->o.loop, &x->tick, 0, EXCHANGE_TICK_MS, x->tick.fn);
+    bitmap_init(&f->want, f->some ? want->bits : 0);
+    if (f->some)
+        (void)bitmap_load(&f->want, want->bytes, bitmap_size(want));
+    if (p ==
+        NULL) /* else an earlier fetch was given up while its files were opened: they will be */
+        exchange_object_start(x, &f->index, pack, INDEX_MAX_BYTES, index_done);
 }
 
 void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,
@@ -266,6 +282,8 @@ void exchange_fetch_cancel(struct exchange_fetch *f)
     exchange_object_cancel(&f->index);
     buf_release(&f->index.out);
     bitmap_release(&f->want);
+    if (f->p != NULL && f->p->number >= 0)
+        peer_pack_rest(f->x->peer, f->p->number);
     if (f->p != NULL)
         f->p->fetch = NULL;
     f->p = NULL;

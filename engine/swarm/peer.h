@@ -55,6 +55,7 @@ enum {
         30000, /* a link that is asked and brings nothing loses what it was asked for */
     PEER_NODE_COPIES = 2,
     PEER_WEIGHT_MAX = 64,
+    PIECE_LEAVES_MAX = 64,
 };
 
 enum peer_event_kind {
@@ -71,18 +72,9 @@ enum peer_event_kind {
     /* what became of a GIVE: link, pack, first */
     PEER_SENT,   /* the link has room for another */
     PEER_UNREAD, /* our copy is damaged or gone: from now on we do not have it */
-    /* a message did not fit into the link's buffer: link, pack, first, count of that action */
+    /* a message did not fit into the link's buffer: what, link, pack, first, count of that action */
     PEER_UNSENT,
     PEER_TICK,
-};
-
-struct peer_event {
-    enum peer_event_kind kind;
-    int link, pack;
-    uint32_t first, count;
-    enum err_code code;
-    const struct msg_index *leaves;
-    struct bytes bitmap;
 };
 
 enum peer_action_kind {
@@ -95,6 +87,16 @@ enum peer_action_kind {
     PEER_GIVE,   /* read leaf `first` and send it as LEAF; then SENT or UNREAD is due */
     PEER_ACCUSE, /* the link's other side broke the protocol: `why`; count it against it */
     PEER_DONE,   /* all that is wanted of the pack is here */
+};
+
+struct peer_event {
+    enum peer_event_kind kind;
+    int link, pack;
+    uint32_t first, count;
+    enum err_code code;
+    enum peer_action_kind what; /* of UNSENT */
+    const struct msg_index *leaves;
+    struct bytes bitmap;
 };
 
 struct peer_action {
@@ -119,6 +121,7 @@ struct peer_pack_options {
     const struct bitmap *have;   /* NULL: none. Copied, as the next one */
     const struct bitmap *wanted; /* NULL: all */
     bool complete;               /* has all: have is not looked at */
+    bool resting;                /* wants nothing for now, see peer_pack_rest() */
     unsigned weight; /* share of the uplink and of the limits, 1 … PEER_WEIGHT_MAX; 0: 1 */
 };
 
@@ -134,7 +137,7 @@ int peer_link_open(struct peer *p, bool to_node, int64_t now_ms);
 void peer_link_close(struct peer *p, int link, int64_t now_ms);
 
 int peer_pack_open(struct peer *p, const struct peer_pack_options *o, int64_t now_ms);
-/* The links that were told of it hear an empty BITMAP. */
+/* The driver says the empty BITMAP to the links that were told of it. */
 void peer_pack_close(struct peer *p, int pack, int64_t now_ms);
 /* From now on these leaves are wanted (copied; leaves past its bits are not); NULL: all. */
 void peer_pack_want(struct peer *p, int pack, const struct bitmap *leaves, int64_t now_ms);
@@ -147,6 +150,8 @@ bool peer_pack_wants(const struct peer *p, int pack, size_t leaf); /* whether it
 bool peer_pack_done(const struct peer *p, int pack);               /* all that is wanted is here */
 /* What the link's other side has of it, NULL: it has said nothing. */
 const struct bitmap *peer_link_has(const struct peer *p, int link, int pack);
+
+bool peer_link_told(const struct peer *p, int link, int pack); /* our BITMAP was sent */
 
 /* A LEAF came. True: verify it and say VERIFIED or BAD; false: drop it, it is of no use. */
 bool peer_takes(struct peer *p, int link, int pack, uint32_t leaf, int64_t now_ms);

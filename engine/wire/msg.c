@@ -118,6 +118,7 @@ MSG(bitmap, HASH(bitmap, pack), BYTES(bitmap, bitmap, BITMAP_MAX));
 MSG(index, U32(index, index));
 MSG(have, HASH(have, pack), LIST(have, leaves, index, HAVES_MAX));
 MSG(want, HASH(want, pack), U32(want, first), U32(want, count));
+MSG(cancel, HASH(cancel, pack), U32(cancel, first), U32(cancel, count));
 MSG(leaf, HASH(leaf, pack), U32(leaf, index), BYTES(leaf, bytes, LEAF_BYTES));
 MSG(refuse, HASH(refuse, pack), U32(refuse, first), U32(refuse, count), U16(refuse, code));
 MSG(object_ask, HASH(object_ask, object), U64(object_ask, offset));
@@ -164,6 +165,7 @@ static const struct codec *const codecs[MSG_TYPE_END] = {
     [MSG_REFUSE] = &refuse_codec,
     [MSG_OBJECT_ASK] = &object_ask_codec,
     [MSG_OBJECT] = &object_codec,
+    [MSG_CANCEL] = &cancel_codec,
 };
 /* clang-format on */
 

@@ -21,7 +21,7 @@
  *   A -> R  REPORT         staged; healthy or not; what runs
  *   A -> R  SLOT_ASK, SLOT_FREE    may I restart the service now?      R -> A  SLOT
  *   A -> R  JOIN, LEAVE    I want (or have) this pack                  R -> A  PEERS
- *   R,A <-> A  BITMAP, HAVE, WANT, LEAF, REFUSE     pieces of packs, between any two
+ *   R,A <-> A  BITMAP, HAVE, WANT, CANCEL, LEAF, REFUSE   pieces of packs, between any two
  *   R,A <-> A  OBJECT_ASK, OBJECT                   manifests and pack indexes, named by their
  * digest
  */
@@ -97,6 +97,7 @@ enum msg_type {
     MSG_REFUSE,
     MSG_OBJECT_ASK,
     MSG_OBJECT,
+    MSG_CANCEL,
     MSG_TYPE_END = 128,
 };
 
@@ -358,6 +359,13 @@ struct msg_want {
     struct hash pack;
     uint32_t first; /* leaf */
     uint32_t count; /* 1..64, answered by as many LEAFs or one REFUSE for the rest */
+};
+
+/* What was wanted is not wanted any more: it came from elsewhere. What is on its way comes. */
+struct msg_cancel {
+    struct hash pack;
+    uint32_t first;
+    uint32_t count; /* what of it was not asked for does not matter */
 };
 
 struct msg_leaf {

@@ -1,0 +1,222 @@
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "swarm/peer_internal.h"
+
+/* A node that showed all it has would be asked for the same pieces by many at once, and its uplink, the
+ * scarce thing at the start, would carry duplicates. So it shows a piece at a time: to the least
+ * complete machine the piece that the fewest have or were shown. Few are out at a time; one that is not
+ * asked for in PEER_TAKE_MS may be shown to somebody else. */
+
+static size_t piece_of(const struct peer_pack *k, size_t leaf)
+{
+    return leaf / k->piece_leaves;
+}
+
+static size_t pieces(const struct peer_pack *k)
+{
+    return (k->leaves + k->piece_leaves - 1) / k->piece_leaves;
+}
+
+static bool count(struct peer_view *v, size_t piece)
+{
+    if (!bitmap_put(&v->counted, piece, true))
+        return false;
+    rarity_add(&v->pack->copies, piece);
+    return true;
+}
+
+static void drop_out(struct peer_pack *k, size_t i)
+{
+    k->outs[i].view->out--;
+    k->outs[i] = k->outs[--k->nouts];
+}
+
+/* It has been given what it was shown, or has it from elsewhere. */
+static void taken(struct peer_view *v, size_t piece)
+{
+    struct peer_pack *k = v->pack;
+
+    for (size_t i = 0; v->out > 0 && i < k->nouts; i++) {
+        if (k->outs[i].view != v || k->outs[i].piece != piece)
+            continue;
+        drop_out(k, i);
+        return;
+    }
+}
+
+void peer_show_begin(struct peer_view *v, int64_t now_ms)
+{
+    if (v->counted.bits == 0) {
+        bitmap_init(&v->counted, pieces(v->pack));
+        v->others_ms = now_ms;
+    }
+    for (size_t i = 0; i < v->pack->leaves; i++)
+        if (bitmap_get(&v->has, i))
+            peer_show_has(v, i, now_ms);
+}
+
+void peer_show_end(struct peer_view *v)
+{
+    struct peer_pack *k = v->pack;
+
+    for (size_t i = k->nouts; i-- > 0;)
+        if (k->outs[i].view == v)
+            drop_out(k, i);
+    if (v->counted.bits > 0)
+        rarity_remove_all(&k->copies, &v->counted);
+    bitmap_release(&v->counted);
+}
+
+void peer_show_has(struct peer_view *v, size_t leaf, int64_t now_ms)
+{
+    size_t piece = piece_of(v->pack, leaf);
+
+    if (count(v, piece))
+        v->others_ms = now_ms;
+    else
+        taken(v, piece);
+}
+
+/* Leaves of a piece are given in order: the last one ends it. */
+void peer_show_given(struct peer_view *v, size_t leaf)
+{
+    struct peer_pack *k = v->pack;
+
+    if (leaf % k->piece_leaves != k->piece_leaves - 1 && leaf + 1 != k->leaves)
+        return;
+    if (v->counted.bits == 0)
+        return; /* it said nothing of what it has, and asked nevertheless */
+    (void)count(v, piece_of(k, leaf));
+    taken(v, piece_of(k, leaf));
+}
+
+static void expire(struct peer_pack *k, int64_t now_ms)
+{
+    for (size_t i = k->nouts; i-- > 0;) {
+        struct peer_out o = k->outs[i];
+
+        if (now_ms - o.since_ms < PEER_TAKE_MS)
+            continue;
+        if (bitmap_put(&o.view->counted, o.piece, false))
+            rarity_remove(&k->copies, o.piece);
+        drop_out(k, i);
+    }
+}
+
+/* It has lately got nothing but what it was shown: nobody else gives it anything. */
+static bool is_alone(const struct peer_view *v, int64_t now_ms)
+{
+    return now_ms - v->others_ms >= PEER_ALONE_MS;
+}
+
+/* Of the machines that may be shown something, the one with the fewest pieces, those that are on their
+ * way counted. */
+static struct peer_view *least_complete(struct peer *p, const struct peer_pack *k, bool alone,
+                                        int64_t now_ms)
+{
+    struct peer_view *best = NULL;
+    size_t share = k->out_limit / (k->nviews + 1), ties = 0;
+    size_t most = share > PEER_OUT ? share : PEER_OUT;
+
+    LIST_EACH (&k->views, n) {
+        struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+
+        if (v->counted.bits == 0 || v->out >= most || bitmap_full(&v->counted) ||
+            (best != NULL && v->counted.set > best->counted.set) || (alone && !is_alone(v, now_ms)))
+            continue;
+        ties = best == NULL || v->counted.set < best->counted.set ? 1 : ties + 1;
+        if (ties == 1 || peer_random(p) % ties == 0)
+            best = v;
+    }
+    return best;
+}
+
+static size_t rarest(struct peer *p, const struct peer_view *v)
+{
+    const struct peer_pack *k = v->pack;
+    size_t words = k->copies.words, tail = pieces(k) % 64, n = 0;
+    uint64_t *set = peer_scratch(p, words);
+
+    for (size_t i = 0; i < words; i++)
+        set[i] = ~bitmap_word(&v->counted, i);
+    if (tail > 0)
+        set[words - 1] &= ((uint64_t)1 << tail) - 1;
+    rarity_keep_least(&k->copies, set);
+    for (size_t i = 0; i < words; i++)
+        n += (size_t)__builtin_popcountll(set[i]);
+    return peer_nth_bit(set, (size_t)(peer_random(p) % n));
+}
+
+static bool show_one(struct peer *p, struct peer_pack *k, int64_t now_ms)
+{
+    struct peer_view *v = k->nouts < k->out_limit ? least_complete(p, k, false, now_ms) : NULL;
+    size_t piece = v == NULL ? 0 : rarest(p, v), first, left;
+    struct peer_queued *q;
+
+    if (v != NULL && rarity_of(&k->copies, piece) >= PEER_NODE_COPIES) {
+        v = least_complete(p, k, true, now_ms); /* the others get it from each other */
+        piece = v == NULL ? 0 : rarest(p, v);
+    }
+    if (v == NULL)
+        return false;
+    (void)count(v, piece);
+    v->out++;
+    VEC_GROW(k->outs, k->nouts, k->outs_cap);
+    k->outs[k->nouts++] = (struct peer_out){ v, (uint32_t)piece, now_ms };
+    k->figures.shown++;
+    first = piece * k->piece_leaves;
+    left = k->leaves - first;
+    q = peer_push(p, PEER_HAVE, v);
+    q->first = (uint32_t)first;
+    q->count = (uint32_t)(left < k->piece_leaves ? left : k->piece_leaves);
+    return true;
+}
+
+/* Somebody is on the way, and may yet be left alone by the others. */
+bool peer_show_is_busy(const struct peer_pack *k)
+{
+    LIST_EACH (&k->views, n) {
+        const struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+
+        if (v->counted.bits > 0 && (v->out > 0 || !bitmap_full(&v->counted)))
+            return true;
+    }
+    return false;
+}
+
+void peer_show_more(struct peer *p, struct peer_pack *k, int64_t now_ms)
+{
+    if (!k->shows)
+        return;
+    expire(k, now_ms);
+    while (show_one(p, k, now_ms))
+        ;
+    if (peer_show_is_busy(k))
+        peer_check_soon(p, now_ms);
+}
+
+/* Has what is out been out for long enough to be asked for? */
+static bool all_old(const struct peer_pack *k, int64_t now_ms)
+{
+    for (size_t i = 0; i < k->nouts; i++)
+        if (now_ms - k->outs[i].since_ms < PEER_SHOW_MS)
+            return false;
+    return true;
+}
+
+void peer_show_idle(struct peer *p, int64_t now_ms)
+{
+    for (size_t i = 0; i < p->npacks; i++) {
+        struct peer_pack *k = p->packs[i];
+
+        if (!k->used || !k->shows || k->nouts == 0)
+            continue;
+        if (k->nouts < k->out_limit || k->out_limit >= PEER_OUT_MAX || !all_old(k, now_ms)) {
+            peer_wake(p, now_ms + PEER_SHOW_MS);
+            continue;
+        }
+        k->out_limit *= 2;
+        peer_show_more(p, k, now_ms);
+    }
+}
