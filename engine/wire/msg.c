@@ -130,7 +130,7 @@ MSG(object, HASH(object, object), U64(object, total), U64(object, offset),
 static const struct codec ping_codec = { "ping", 1, NULL, 0 };
 static const struct codec pong_codec = { "pong", 1, NULL, 0 };
 
-/* clang-format off: one a line */
+/* clang-format off */
 static const struct codec *const codecs[MSG_TYPE_END] = {
     [MSG_HELLO] = &hello_codec,
     [MSG_PING] = &ping_codec,
