@@ -74,13 +74,16 @@ static json_t *row(const struct artifact_site *s, const struct catalog_artifact 
 {
     json_t *o = known == NULL ? json_object() : json_deep_copy(known);
     char hex[HASH_HEX];
-    size_t packs = 0;
+    size_t packs = 0, deltas = 0;
 
     if (a != NULL) {
-        for (size_t i = 0; i < a->npacks; i++)
+        for (size_t i = 0; i < a->npacks; i++) {
             packs += a->packs[i].present;
+            deltas += a->packs[i].present && a->packs[i].kind == PACK_DELTA;
+        }
         json_object_set_new(o, "digest", json_string(hash_hex(&a->hash, hex)));
         json_object_set_new(o, "packs", json_integer((json_int_t)packs));
+        json_object_set_new(o, "delta_packs", json_integer((json_int_t)deltas));
         json_object_set_new(o, "store_bytes", json_integer((json_int_t)a->bytes));
     }
     if (s->store != NULL)
@@ -126,8 +129,9 @@ static void print_row(const struct artifact_site *s, const json_t *o)
     if (has_store && !json_is_true(json_object_get(o, "stored")))
         printf("NOT IN THE STORE; ");
     else if (has_store)
-        printf("%lld pack%s  ", (long long)artifact_int(o, "packs"),
-               artifact_int(o, "packs") == 1 ? " " : "s");
+        printf("%lld pack%s %s ", (long long)artifact_int(o, "packs"),
+               artifact_int(o, "packs") == 1 ? " " : "s",
+               artifact_int(o, "delta_packs") > 0 ? "(with deltas)" : "");
     printf("%s\n", why);
 }
 

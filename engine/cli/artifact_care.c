@@ -272,36 +272,61 @@ static int what_to_keep(struct collecting *c, struct err *err)
     return r;
 }
 
-static void on_candidate(void *ctx, const struct hash *artifact, enum object_kind kind,
-                         const struct hash *name, uint64_t bytes)
+/* The artifact without which nobody has a use for the object; NULL: that is not known. */
+static const struct hash *unneeded(const struct sweep_item *item)
+{
+    return item->base != NULL ? item->base : item->artifact;
+}
+
+static void on_candidate(void *ctx, const struct sweep_item *item)
 {
     struct collecting *c = ctx;
     char hex[HASH_HEX];
 
-    (void)kind;
-    (void)name;
-    (void)bytes;
-    if (artifact != NULL)
-        json_object_set_new(c->going, hash_hex(artifact, hex), json_true());
+    if (unneeded(item) != NULL)
+        json_object_set_new(c->going, hash_hex(unneeded(item), hex), json_true());
 }
 
-static void on_deletion(void *ctx, const struct hash *artifact, enum object_kind kind,
-                        const struct hash *name, uint64_t bytes)
+/* "of 12ab34…: nothing needs it" */
+static void explain(const struct artifact_site *s, const struct sweep_item *item, struct buf *out)
+{
+    char hex[HASH_HEX];
+
+    if (item->why == SWEEP_STRAY) {
+        buf_str_append(out, "of no artifact");
+        return;
+    }
+    buf_printf(out, "of %.12s", hash_hex(item->artifact, hex));
+    if (item->why == SWEEP_BASELESS)
+        buf_printf(out, ": a delta from %.12s, which is not needed", hash_hex(item->base, hex));
+    else if (s->known != NULL)
+        buf_printf(out, ": %s", artifact_reason(s, artifact_known(s, item->artifact)));
+    else
+        buf_str_append(out, ": not in the list");
+}
+
+static void on_deletion(void *ctx, const struct sweep_item *item)
 {
     struct collecting *c = ctx;
-    char hex[HASH_HEX], of[HASH_HEX] = "";
+    char hex[HASH_HEX], of[HASH_HEX] = "", base[HASH_HEX];
+    AUTO_BUF why = BUF_INIT;
+    json_t *o;
 
-    hash_hex(name, hex);
-    if (artifact != NULL)
-        hash_hex(artifact, of);
-    if (c->s->g->json)
-        json_array_append_new(c->objects,
-                              json_pack("{s:s,s:s,s:s,s:I}", "kind", object_kind_name(kind), "name",
-                                        hex, "artifact", of, "bytes", (json_int_t)bytes));
-    else
-        printf("%s %-8s %.12s  %12llu bytes  of %s%.12s\n",
-               c->s->o->dry_run ? "would delete" : "delete", object_kind_name(kind), hex,
-               (unsigned long long)bytes, artifact == NULL ? "no artifact" : "", of);
+    explain(c->s, item, &why);
+    hash_hex(item->name, hex);
+    if (!c->s->g->json) {
+        printf("%s %-8s %.12s  %12llu bytes  %s\n", c->s->o->dry_run ? "would delete" : "delete",
+               object_kind_name(item->kind), hex, (unsigned long long)item->bytes, buf_str(&why));
+        return;
+    }
+    if (item->artifact != NULL)
+        hash_hex(item->artifact, of);
+    o = json_pack("{s:s,s:s,s:s,s:I,s:s,s:s}", "kind", object_kind_name(item->kind), "name", hex,
+                  "artifact", of, "bytes", (json_int_t)item->bytes, "why",
+                  sweep_why_name(item->why), "reason", buf_str(&why));
+    if (item->base != NULL)
+        json_object_set_new(o, "base", json_string(hash_hex(item->base, base)));
+    json_array_append_new(c->objects, o);
 }
 
 /* The control plane lets go of them first; what it needs after all stays. */
@@ -358,16 +383,17 @@ static void print_collected(const struct collecting *c, const struct sweep_resul
     AUTO_BUF bytes = BUF_INIT;
 
     if (c->s->g->json) {
-        artifact_print(json_pack("{s:i,s:b,s:I,s:I,s:I,s:I,s:O}", "v", 1, "dry_run", dry, "kept",
-                                 (json_int_t)x->kept, "young", (json_int_t)x->young, "deleted",
-                                 (json_int_t)x->deleted, "bytes", (json_int_t)x->bytes, "objects",
-                                 c->objects));
+        artifact_print(json_pack("{s:i,s:b,s:I,s:I,s:I,s:I,s:I,s:O}", "v", 1, "dry_run", dry,
+                                 "kept", (json_int_t)x->kept, "young", (json_int_t)x->young,
+                                 "deleted", (json_int_t)x->deleted, "deltas", (json_int_t)x->deltas,
+                                 "bytes", (json_int_t)x->bytes, "objects", c->objects));
         return;
     }
     progress_bytes(&bytes, (int64_t)x->bytes);
-    printf("%llu artifact%s %s, %s; %llu needed, %llu too young\n", (unsigned long long)x->deleted,
-           x->deleted == 1 ? "" : "s", dry ? "would go" : "deleted", buf_str(&bytes),
-           (unsigned long long)x->kept, (unsigned long long)x->young);
+    printf("%llu artifact%s and %llu delta%s of others %s, %s; %llu needed, %llu too young\n",
+           (unsigned long long)x->deleted, x->deleted == 1 ? "" : "s",
+           (unsigned long long)x->deltas, x->deltas == 1 ? "" : "s", dry ? "would go" : "deleted",
+           buf_str(&bytes), (unsigned long long)x->kept, (unsigned long long)x->young);
 }
 
 int artifact_gc_verb(struct artifact_site *s)

@@ -26,8 +26,8 @@ static void reach_release(struct reach *x)
 
 static json_t *add_artifact(struct reach *x, const char *digest)
 {
-    json_t *a = json_pack("{s:s,s:[],s:[],s:b,s:[]}", "digest", digest, "releases", "deployments",
-                          "reachable", 0, "reasons");
+    json_t *a = json_pack("{s:s,s:[],s:[],s:[],s:b,s:[]}", "digest", digest, "releases",
+                          "deployments", "deltas", "reachable", 0, "reasons");
 
     json_array_append_new(x->artifacts, a);
     map_put(&x->by_digest, digest, a);
@@ -280,6 +280,56 @@ static int mark_deployments(struct reach *x, struct err *err)
     return r;
 }
 
+/* Who is away may come back, and a delta from what it has is then worth something. */
+static int mark_running(struct reach *x, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r = DB_ROWS(x->d, &rows, err,
+                    "SELECT release, service, CAST(SUM(machines) AS BIGINT) FROM running "
+                    "WHERE machines > 0 GROUP BY release, service ORDER BY service, release");
+
+    for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
+        long long n = (long long)db_get_int(rows, i, 2);
+        AUTO_FREE char *why = mem_printf("%lld machine%s run%s it for %s", n, n == 1 ? "" : "s",
+                                         n == 1 ? "s" : "", db_get_text(rows, i, 1));
+
+        if (is_whole(x, db_get_text(rows, i, 0))) /* else it is too late */
+            mark_release(x, db_get_text(rows, i, 0), why);
+    }
+    db_rows_free(rows);
+    return r;
+}
+
+static void add_delta(struct reach *x, const struct db_rows *rows, size_t i)
+{
+    json_t *a = map_get(&x->by_digest, db_get_text(rows, i, 0));
+
+    if (a == NULL)
+        return;
+    json_array_append_new(json_object_get(a, "deltas"),
+                          json_pack("{s:s,s:s,s:s,s:I}", "base", db_get_text(rows, i, 1), "state",
+                                    db_get_text(rows, i, 2), "pack", db_get_text(rows, i, 3),
+                                    "bytes", (json_int_t)db_get_int(rows, i, 4)));
+}
+
+static int mark_deltas(struct reach *x, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r = DB_ROWS(x->d, &rows, err,
+                    "SELECT target, base, state, pack, pack_bytes FROM delta "
+                    "ORDER BY target, base");
+
+    for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
+        if (strcmp(db_get_text(rows, i, 2), "making") == 0) {
+            mark(x, db_get_text(rows, i, 0), "a delta of it is being made");
+            mark(x, db_get_text(rows, i, 1), "a delta from it is being made");
+        }
+        add_delta(x, rows, i);
+    }
+    db_rows_free(rows);
+    return r;
+}
+
 /* --- for people --- */
 
 static void name_deployment(struct reach *x, const char *id, const json_t *result)
@@ -328,6 +378,10 @@ static int load_all(struct reach *x, struct err *err)
         r = mark_goals(x, err);
     if (r == 0)
         r = mark_services(x, err);
+    if (r == 0)
+        r = mark_running(x, err);
+    if (r == 0)
+        r = mark_deltas(x, err);
     return r < 0 ? r : mark_deployments(x, err);
 }
 
@@ -408,6 +462,21 @@ static int forget_jobs(struct db *d, const json_t *gone, struct err *err)
     return r;
 }
 
+/* What was made of it, or for it: the next one who wants such a delta has it made. */
+static int forget_deltas(struct db *d, const char *digest, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r = DB_ROWS(d, &rows, err, "SELECT job FROM delta WHERE target = $1 OR base = $1",
+                    db_text(digest));
+
+    for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++)
+        r = queue_forget(d, db_get_int(rows, i, 0), err);
+    db_rows_free(rows);
+    return r < 0 ? r
+                 : DB_EXEC(d, err, "DELETE FROM delta WHERE target = $1 OR base = $1",
+                           db_text(digest));
+}
+
 static int forget_rows(struct db *d, const struct forgetting *f, struct err *err)
 {
     const char *digest;
@@ -420,6 +489,8 @@ static int forget_rows(struct db *d, const struct forgetting *f, struct err *err
             r = DB_EXEC(d, err, "DELETE FROM artifact WHERE digest = $1", db_text(digest));
         if (r == 0)
             r = DB_EXEC(d, err, "DELETE FROM replica WHERE artifact = $1", db_text(digest));
+        if (r == 0)
+            r = forget_deltas(d, digest, err);
         if (r == 0)
             r = audit_add(d, f->actor, "forget", digest, "garbage collection", "done", err);
     }

@@ -5,7 +5,10 @@
  *     the release that it would go back to;
  *   - a goal of any region: its release and its rollback_to;
  *   - a service's last good release, and its last K releases that succeeded;
- *   - the finished job of a deployment that is under way.
+ *   - the finished job of a deployment that is under way;
+ *   - a machine that runs its release, as the region nodes last said;
+ *   - a delta in the making: its base and its target.
+ * A delta pack is needed as long as both its base and its target are.
  * Any doubt (a document or detail that does not parse) is an error: then nothing may be deleted.
  *
  * A job that succeeded is used again by a trigger of the same sources, so an artifact may only go
@@ -26,12 +29,13 @@ enum {
 };
 
 /* {"artifacts":[{"digest","pack","service","bytes","pack_bytes","files","created",
- *   "releases":[{"release","commit","good"}…],"deployments":[ID…],"reachable":bool,"reasons":[TEXT…]}
- *   …newest first],"now":ms,"safe_before":ms|null,"keep":K}. Gives *ret. */
+ *   "releases":[{"release","commit","good"}…],"deployments":[ID…],"deltas":[{"base","state","pack",
+ *   "bytes"}…],"reachable":bool,"reasons":[TEXT…]} …newest first],"now":ms,"safe_before":ms|null,
+ *   "keep":K}. Gives *ret. */
 MUST_CHECK int reach_load(struct db *d, int64_t keep, json_t **ret, struct err *err);
 
 /* digests: an array of texts. *ret: those that nothing reaches; the control plane knows nothing of
- * them any more. One transaction, logged for audit. */
+ * them any more, nor of the deltas from them and to them. One transaction, logged for audit. */
 MUST_CHECK int reach_forget(struct db *d, const json_t *digests, int64_t keep, const char *actor,
                             json_t **ret, struct err *err);
 

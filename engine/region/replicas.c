@@ -24,7 +24,7 @@ struct fetch {
     size_t nmore, more_cap;
     struct hash done[PACKS_MAX]; /* complete, and told */
     uint64_t done_bytes[PACKS_MAX];
-    size_t ndone;
+    size_t ndone, nlost;
     /* what the step in hand found to be complete */
     struct buf manifest;
     struct replica_pack ready;
@@ -208,7 +208,28 @@ static void pack_is_ready(struct fetch *f)
 
 static bool has_work(const struct fetch *f)
 {
-    return f->ndone < f->replica.r->npacks;
+    const struct replication *r = f->replica.r;
+    size_t lost = 0;
+
+    for (size_t i = 0; i < r->npacks; i++)
+        lost += r->packs[i].lost;
+    return f->ndone + lost < r->npacks;
+}
+
+/* Said once for each pack that the origin has no more. */
+static void note_lost(struct fetch *f)
+{
+    const struct replication *r = f->replica.r;
+    size_t lost = 0;
+
+    for (size_t i = 0; i < r->npacks; i++) {
+        char hex[HASH_HEX];
+
+        if (r->packs[i].lost && ++lost > f->nlost)
+            log_info("pack %.12s is not in the origin store any more: left out",
+                     hash_hex(&r->packs[i].hash, hex));
+    }
+    f->nlost = lost;
 }
 
 /* Packs that were wanted while a step was running. */
@@ -271,6 +292,7 @@ static void done(struct work *w)
     f->replica.origin_bytes = f->replica.r->origin_bytes;
     if (f->has_ready)
         pack_is_ready(f);
+    note_lost(f);
     take_more(f);
     if (f->status < 0) {
         failed(f);

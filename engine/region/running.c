@@ -59,17 +59,25 @@ static void changed(struct running *r, struct running_service *s)
     s->changed = true;
 }
 
+static struct running_service *service_of(struct running *r, const char *name)
+{
+    struct running_service *s = map_get(&r->services, name);
+
+    if (s == NULL) {
+        s = mem_alloc(sizeof(*s));
+        map_put(&r->services, name, s);
+    }
+    return s;
+}
+
 void running_move(struct running *r, const char *service, const struct hash *from,
                   const struct hash *to)
 {
-    struct running_service *s = map_get(&r->services, service);
+    struct running_service *s;
 
     if (hash_equal(from, to))
         return;
-    if (s == NULL) {
-        s = mem_alloc(sizeof(*s));
-        map_put(&r->services, service, s);
-    }
+    s = service_of(r, service);
     if (!hash_is_zero(from))
         take_off(s, from);
     if (!hash_is_zero(to))
@@ -90,6 +98,11 @@ void running_touch_all(struct running *r)
 
     for (size_t i = 0; (e = map_next(&r->services, &i)) != NULL;)
         changed(r, e->value);
+}
+
+void running_touch(struct running *r, const char *service)
+{
+    changed(r, service_of(r, service));
 }
 
 static int most_first(const void *a, const void *b)

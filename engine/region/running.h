@@ -24,6 +24,8 @@ uint64_t running_count(const struct running *r, const char *service, const struc
 
 /* Everything is to be told again. */
 void running_touch_all(struct running *r);
+/* This service too, even if no machine has ever had it. */
+void running_touch(struct running *r, const char *service);
 
 /* Fills *ret with a service that has changed and takes it as told; false: none has. ret's memory is
  * the caller's: codec_release(msg_codec(MSG_RUNS), ret). Of more than RUNS_MAX releases those that

@@ -41,6 +41,17 @@ static void not_asked(void *ctx, struct replica *replica)
     replica->asked = false;
 }
 
+/* What the control plane knows may be old: also that nobody runs a service any more is said. */
+static void tell_all_runs(struct region *r)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&r->docs->goals, &i)) != NULL;)
+        running_touch(&r->machines->running, e->key);
+    running_touch_all(&r->machines->running);
+    uplink_runs(r);
+}
+
 static void opened(void *ctx, struct link *l)
 {
     struct region *r = ctx;
@@ -56,8 +67,7 @@ static void opened(void *ctx, struct link *l)
         r->machines->plans[i]->dirty = true;
     }
     uplink_counts_soon(r);
-    running_touch_all(&r->machines->running);
-    uplink_runs(r);
+    tell_all_runs(r);
 }
 
 static void on_goal(struct region *r, const struct doc_goal *g)

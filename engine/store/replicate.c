@@ -93,8 +93,10 @@ void replication_free(struct replication *r)
 int replication_want(struct replication *r, const struct hash *pack, struct err *err)
 {
     for (size_t i = 0; i < r->npacks; i++) {
-        if (hash_equal(&r->packs[i].hash, pack))
+        if (hash_equal(&r->packs[i].hash, pack)) {
+            r->packs[i].lost = false;
             return 0;
+        }
     }
     if (r->npacks == PACKS_MAX)
         return err_set(err, ERR_LIMIT, "more than %d packs of one artifact", PACKS_MAX);
@@ -132,7 +134,31 @@ static void pack_is_complete(struct replication *r)
 
     p->complete = true;
     end_pack(r->job);
-    r->job->at++;
+}
+
+/* Forgets what was counted of the pack in hand. */
+static void discount(struct replication *r)
+{
+    struct replicated_pack *p = &r->packs[r->job->at];
+
+    for (size_t i = 0; r->job->index != NULL && i < r->job->index->nleaves; i++) {
+        if (bitmap_get(&r->job->have, i))
+            r->bytes -= pack_leaf_bytes(r->job->index, i);
+    }
+    r->total -= p->bytes;
+    p->bytes = 0;
+}
+
+static void pack_is_lost(struct replication *r)
+{
+    struct replicated_pack *p = &r->packs[r->job->at];
+    char hex[HASH_HEX];
+    AUTO_FREE char *partial = mem_printf("%s/%s.part", r->job->dir, hash_hex(&p->hash, hex));
+
+    discount(r);
+    p->lost = true;
+    unlink(partial);
+    end_pack(r->job);
 }
 
 /* Reads the index from where it is. A pack that is in `own` without its index (we were killed just
@@ -415,11 +441,22 @@ static int step_pack(struct replication *r, struct err *err)
     return err_set(err, ERR_INTERNAL, "no such step");
 }
 
+/* The first one that is still to come; npacks: none is. */
+static size_t next_pack(const struct replication *r)
+{
+    size_t i = 0;
+
+    while (i < r->npacks && (r->packs[i].complete || r->packs[i].lost))
+        i++;
+    return i;
+}
+
 int replication_step(struct replication *r, struct err *err)
 {
     struct err own_err = ERR_INIT;
     struct replicate_job *j = r->job;
     char hex[HASH_HEX];
+    int status;
 
     if (err == NULL)
         err = &own_err;
@@ -428,13 +465,18 @@ int replication_step(struct replication *r, struct err *err)
             return err_wrap(err, "artifact %.12s: manifest", hash_hex(&r->artifact, hex));
         return 1;
     }
+    if (j->step == STEP_NONE)
+        j->at = next_pack(r);
     if (j->at == r->npacks)
         return 0;
     hash_hex(&r->packs[j->at].hash, hex);
-    if (step_pack(r, err) < 0) {
+    status = step_pack(r, err);
+    if (status == -(int)ERR_NOT_FOUND && j->at > 0) {
+        pack_is_lost(r);
+    } else if (status < 0) {
         store_object_close(j->source);
         j->source = NULL;
         return err_wrap(err, "pack %.12s", hex);
     }
-    return j->at < r->npacks;
+    return next_pack(r) < r->npacks;
 }

@@ -13,6 +13,9 @@
  * the partial file are hashed again and only those that are missing or damaged are read from the
  * origin.
  *
+ * A delta that the origin does not have was collected there: it is `lost`, and the rest goes on. The
+ * first pack is tried for ever.
+ *
  * A step does a bounded piece of work (REPLICATE_STEP_BYTES) and blocks: for a work pool, one step
  * of a replication at a time. Memory: two such buffers, the manifest, an index and 16 MiB of
  * decoder. Errors: the origin's and own's; -ERR_CORRUPT: a leaf came twice with the wrong hash, or
@@ -33,6 +36,7 @@ enum {
 struct replicated_pack {
     struct hash hash;
     bool complete;  /* it and its index are in `own` */
+    bool lost;      /* the origin does not have it (any more); a delta, nobody depends on it */
     uint64_t bytes; /* 0: not known yet */
 };
 
@@ -50,7 +54,8 @@ MUST_CHECK int replication_new(struct replication **ret, struct store *origin, s
                                const char *dir, const struct hash *artifact, struct err *err);
 void replication_free(struct replication *r); /* NULL is fine; partial files stay */
 
-/* One more pack; known ones are ignored. At most PACKS_MAX: -ERR_LIMIT. Not during a step. */
+/* One more pack; known ones are ignored, a lost one is looked for again. At most PACKS_MAX: -ERR_LIMIT.
+ * Not during a step. */
 MUST_CHECK int replication_want(struct replication *r, const struct hash *pack, struct err *err);
 
 MUST_CHECK int replication_step(struct replication *r, struct err *err);

@@ -5,26 +5,44 @@
  * at this moment loses nothing (store_expire()). An artifact goes index first, then packs, then
  * manifest: killed at any point, an index that is there still says that its pack and manifest are,
  * and the next sweep finishes the work. Packs without an index are leftovers and go when they are
- * old. Delta packs go with their target. */
+ * old. A delta pack goes with its target, and also when its base is not kept: nobody has what it could
+ * be applied to. (A delta in the making is younger than before_ms, and so is the job that makes it.) */
 #ifndef STORE_SWEEP_H
 #define STORE_SWEEP_H
 
 #include "store/catalog.h"
+
+enum sweep_why {
+    SWEEP_NONE = 0,
+    SWEEP_UNNEEDED, /* its artifact is not kept */
+    SWEEP_BASELESS, /* it is a delta, and its base is not kept */
+    SWEEP_STRAY,    /* a pack without an index */
+};
+const char *sweep_why_name(enum sweep_why w); /* "unneeded", "baseless", "stray" */
+
+/* One object that goes. */
+struct sweep_item {
+    enum sweep_why why;
+    const struct hash *artifact; /* NULL: a stray's is not known */
+    const struct hash *base;     /* of a delta that is baseless, else NULL */
+    enum object_kind kind;
+    const struct hash *name;
+    uint64_t bytes;
+};
 
 struct sweep_options {
     const struct hash *keep; /* artifacts, and packs that stay even without an index; any order */
     size_t nkeep;
     int64_t before_ms; /* on the store's clock */
     bool dry_run;
-    /* Called before each deletion; artifact is NULL for a stray pack. May be NULL. */
-    void (*tell)(void *ctx, const struct hash *artifact, enum object_kind kind,
-                 const struct hash *name, uint64_t bytes);
+    void (*tell)(void *ctx, const struct sweep_item *item); /* before each deletion; may be NULL */
     void *ctx;
 };
 
 struct sweep_result {
     uint64_t kept, young;    /* artifacts */
     uint64_t deleted;        /* artifacts, or would be */
+    uint64_t deltas;         /* baseless ones of artifacts that are kept, deleted likewise */
     uint64_t objects, bytes; /* manifests, indexes and packs of those, and strays */
 };
 

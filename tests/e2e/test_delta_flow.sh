@@ -78,4 +78,31 @@ expect half
 # On a busy host the goal may not have waited long enough for it: then the full packs were moved.
 in_time() { grep -oE 'is ready: [0-9]+ bytes|planned 2 waves' "$ERR" | head -1 | grep -q ready; }
 check "half: half of it moved, unless the delta was late" eval '! in_time || [ "$(moved)" -lt 60 ]'
+
+# --- the store's care, with deltas ---
+
+artifact() { # NAME VERB [OPTION…]
+    local name=$1
+    shift
+    run "$name" "$ENGINE" artifact "$@" --state "$STATE" -o json
+}
+now=$(field '.artifacts[0].digest')
+base=$(field '.deltas[0].base')
+artifact show show "$now"
+is "show tells packs, kinds and bases" "$(field '.packs | map("\(.kind) \(.base) \(.present)") | sort | join(",")')" \
+    "delta $base true,full null true"
+artifact verify verify --all --rate 1G
+is "all packs are good, deltas too" "$RC $(field '"\(.rotten) \(.artifacts)"')" "0 0 4"
+artifact gc gc --keep 1
+is "what is young stays" "$(field '"\(.deleted) \(.deltas)"')" "0 0"
+find "$STATE/store"/{manifest,index,pack} -type f -exec touch -d '10 days ago' {} +
+artifact dry gc --keep 1 --dry-run
+is "two versions would go, and the delta from one of them" \
+    "$(field '"\(.deleted) \(.deltas) \(.kept)"')" "2 1 2"
+is "the base is named" "$(field '[.objects[] | select(.why == "baseless") | .artifact] | unique | join(" ")')" "$base"
+like "and the reason" "$(field '[.objects[] | select(.why == "baseless") | .reason] | first')" 'a delta from [0-9a-f]{12}, which is not needed'
+artifact gc gc --keep 1
+is "they go" "$(field '"\(.deleted) \(.deltas)"')" "2 1"
+artifact verify verify --all
+is "the rest is whole: two artifacts and the delta between them" "$RC $(field '"\(.good) \(.rotten)"')" "0 5 0"
 check_no_leftovers

@@ -154,6 +154,82 @@ static void what_is_forgotten_is_built_again(void **state)
     assert_int_equal(forget(c, again, again, 0), 0);
 }
 
+static const char *reason(const json_t *answer, const char *digest)
+{
+    return json_string_value(json_array_get(json_object_get(find(answer, digest), "reasons"), 0));
+}
+
+static void what_some_machine_runs(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *one = deploy(c, COMMIT_A, "one");
+    AUTO_FREE char *two = deploy(c, COMMIT_B, "two");
+    AUTO_FREE char *three = deploy(c, COMMIT_C, "three");
+    AUTO_FREE char *release = cluster_get(c, "SELECT hash FROM release WHERE sha = $1", COMMIT_A);
+
+    assert_false(is_reachable(c, 0, one));
+    cluster_sql(c,
+                "INSERT INTO running (region, service, release, machines) VALUES ($1, 'web', $2, "
+                "2)",
+                "r1", release);
+    {
+        AUTO_JSON *answer = load(c, 0);
+
+        assert_string_equal(reason(answer, one), "2 machines run it for web");
+    }
+    assert_int_equal(forget(c, one, two, 0), 0);
+    cluster_sql(c, "UPDATE running SET machines = 0 WHERE region = $1 AND release = $2", "r1",
+                release);
+    assert_int_equal(forget(c, one, two, 0), 1);
+    /* It is gone: that a machine has it after all brings nothing back. */
+    cluster_sql(c, "UPDATE running SET machines = 9 WHERE region = $1 AND release = $2", "r1",
+                release);
+    assert_false(is_reachable(c, 0, one));
+    assert_true(is_reachable(c, 0, three));
+}
+
+static void add_delta(struct cluster *c, const char *base, const char *target, const char *state)
+{
+    int64_t job = 0;
+
+    assert_ok(queue_enqueue_late(c->d, "web", COMMIT_A, "{}", base, 1000, 1, &job, &c->err),
+              &c->err);
+    assert_ok(DB_EXEC(c->d, &c->err,
+                      "INSERT INTO delta (target, base, job, state, pack, pack_bytes) "
+                      "VALUES ($1, $2, $3, $4, 'pack', 7)",
+                      db_text(target), db_text(base), db_int(job), db_text(state)),
+              &c->err);
+}
+
+static void deltas_in_the_making_and_made(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *one = deploy(c, COMMIT_A, "one");
+    AUTO_FREE char *two = deploy(c, COMMIT_B, "two");
+    AUTO_FREE char *three = deploy(c, COMMIT_C, "three");
+    AUTO_FREE char *left = NULL, *dedupe = NULL;
+
+    add_delta(c, one, three, "making");
+    {
+        AUTO_JSON *answer = load(c, 0);
+        const json_t *deltas = json_object_get(find(answer, three), "deltas");
+
+        assert_string_equal(reason(answer, one), "a delta from it is being made");
+        assert_int_equal(json_array_size(deltas), 1);
+        assert_string_equal(json_string_value(json_object_get(json_array_get(deltas, 0), "base")),
+                            one);
+    }
+    assert_int_equal(forget(c, one, one, 0), 0); /* not under the job */
+    cluster_sql(c, "UPDATE delta SET state = 'ready' WHERE base = $1 AND target = $2", one, three);
+    assert_false(is_reachable(c, 0, one));
+    add_delta(c, two, three, "ready");
+    assert_int_equal(forget(c, one, two, 0), 1);
+    left = cluster_get(c, "SELECT base FROM delta WHERE target = $1", three);
+    assert_string_equal(left, two); /* the other one is forgotten, */
+    dedupe = cluster_get(c, "SELECT COUNT(*) FROM job WHERE dedupe = $1", one);
+    assert_string_equal(dedupe, "0"); /* and would be made anew */
+}
+
 static void what_makes_no_sense(void **state)
 {
     struct cluster *c = cluster_of(state);
@@ -181,6 +257,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         BOTH(what_runs_and_what_it_goes_back_to),
         BOTH(what_is_being_built),
+        BOTH(what_some_machine_runs),
+        BOTH(deltas_in_the_making_and_made),
         BOTH(what_is_forgotten_is_built_again),
         BOTH(what_makes_no_sense),
     };

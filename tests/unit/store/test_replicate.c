@@ -10,7 +10,9 @@
 #include "lib/tmpdir.h"
 #include "lib/trees.h"
 #include "store/dir.h"
+#include "store/export.h"
 #include "store/publish.h"
+#include "store/publish_delta.h"
 #include "store/replicate.h"
 
 /* An origin with one artifact of about 6 MiB, and an empty store of our own. */
@@ -244,6 +246,74 @@ static void a_pack_that_lies_is_thrown_away(void **state)
     stage_release(&s);
 }
 
+/* From an artifact that differs in one byte. */
+static struct hash add_delta(struct stage *s, unsigned char version)
+{
+    struct err err = ERR_INIT;
+    struct delta_side to = { s->what.artifact, s->what.pack }, from;
+    AUTO_FREE char *dest = mem_printf("%s/out", tmpdir_fresh()), *app = NULL;
+    struct published base;
+    struct published_delta delta;
+    struct catalog *c = NULL;
+    int fd;
+
+    assert_ok(catalog_read(&c, s->origin, &err), &err);
+    assert_ok(artifact_export(s->origin, catalog_get(c, &s->what.artifact), dest, &err), &err);
+    catalog_free(c);
+    app = mem_printf("%s/app", dest);
+    assert_int_equal(chmod(app, 0644), 0);
+    fd = open(app, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, &version, 1, 1000), 1);
+    close(fd);
+    assert_ok(artifact_publish(s->origin, dest, NULL, &base, &err), &err);
+    from = (struct delta_side){ base.artifact, base.pack };
+    assert_ok(artifact_publish_delta(s->origin, &from, &to, NULL, &delta, &err), &err);
+    published_delta_release(&delta);
+    return delta.pack;
+}
+
+static void a_delta_that_was_collected_is_left_out(void **state)
+{
+    struct err err = ERR_INIT;
+    struct stage s;
+    struct hash gone, half, there, again;
+    struct replication *r;
+    uint64_t bytes;
+
+    (void)state;
+    stage_init(&s);
+    gone = add_delta(&s, 1);
+    half = add_delta(&s, 2);
+    there = add_delta(&s, 3);
+    assert_ok(store_delete(s.origin, OBJECT_INDEX, &gone, &err), &err);
+    assert_ok(store_delete(s.origin, OBJECT_PACK, &gone, &err), &err);
+    assert_ok(store_delete(s.origin, OBJECT_PACK, &half, &err), &err); /* under our hands */
+    r = begin(&s);
+    assert_ok(replication_want(r, &gone, &err), &err);
+    assert_ok(replication_want(r, &half, &err), &err);
+    assert_ok(replication_want(r, &there, &err), &err);
+    assert_ok(run(r, &err), &err);
+    assert_true(r->packs[0].complete);
+    assert_true(r->packs[1].lost && !r->packs[1].complete);
+    assert_true(r->packs[2].lost && !r->packs[2].complete);
+    assert_true(r->packs[3].complete);
+    assert_int_equal(r->bytes, r->total);
+    assert_int_equal(r->total, s.what.pack_bytes + r->packs[3].bytes);
+
+    /* It was made again, and is wanted again. */
+    bytes = r->total;
+    again = add_delta(&s, 1);
+    assert_true(hash_equal(&again, &gone));
+    assert_ok(replication_want(r, &gone, &err), &err);
+    assert_false(r->packs[1].lost);
+    assert_ok(run(r, &err), &err);
+    assert_true(r->packs[1].complete);
+    assert_true(r->total > bytes && r->bytes == r->total);
+    replication_free(r);
+    stage_release(&s);
+}
+
 static void errors_are_told(void **state)
 {
     struct err err = ERR_INIT;
@@ -257,10 +327,13 @@ static void errors_are_told(void **state)
     assert_ok(replication_new(&r, s.origin, s.own, s.partial, &other, &err), &err);
     assert_error(run(r, &err), ERR_NOT_FOUND, &err, "manifest");
     replication_free(r);
-    r = begin(&s);
-    assert_ok(replication_want(r, &other, &err), &err);
+    assert_ok(replication_new(&r, s.origin, s.own, s.partial, &s.what.artifact, &err), &err);
+    assert_ok(replication_want(r, &other, &err), &err); /* the first one is never given up */
     assert_error(run(r, &err), ERR_NOT_FOUND, &err, "pack 070707");
-    assert_true(r->packs[0].complete); /* what came before is there */
+    assert_error(run(r, &err), ERR_NOT_FOUND, &err, "pack 070707");
+    replication_free(r);
+    r = begin(&s);
+    assert_ok(run(r, &err), &err);
     for (unsigned char i = 10; r->npacks < PACKS_MAX; i++) {
         memset(&other, i, sizeof(other));
         assert_ok(replication_want(r, &other, &err), &err);
@@ -291,6 +364,7 @@ int main(void)
         cmocka_unit_test(a_damaged_partial_leaf_is_read_again),
         cmocka_unit_test(a_wrong_leaf_is_refused_and_healed_later),
         cmocka_unit_test(a_pack_that_lies_is_thrown_away),
+        cmocka_unit_test(a_delta_that_was_collected_is_left_out),
         cmocka_unit_test(errors_are_told),
     };
 

@@ -5,27 +5,28 @@
 
 #include "io/loop.h"
 #include "store/pack_check.h"
+#include "store/publish_delta.h"
 #include "unit/store/stocked.h"
 
 enum { OLD_MS = 1000000, CUT_MS = 2000000 };
 
 struct told {
     enum object_kind kinds[64];
+    enum sweep_why why[64];
     struct hash names[64];
     size_t count;
     uint64_t bytes;
 };
 
-static void on_delete(void *ctx, const struct hash *artifact, enum object_kind kind,
-                      const struct hash *name, uint64_t bytes)
+static void on_delete(void *ctx, const struct sweep_item *item)
 {
     struct told *t = ctx;
 
-    (void)artifact;
     assert_true(t->count < COUNT_OF(t->kinds));
-    t->kinds[t->count] = kind;
-    t->names[t->count++] = *name;
-    t->bytes += bytes;
+    t->kinds[t->count] = item->kind;
+    t->why[t->count] = item->why;
+    t->names[t->count++] = *item->name;
+    t->bytes += item->bytes;
 }
 
 static struct sweep_result sweep(struct stock *k, const struct hash *keep, size_t nkeep, bool dry,
@@ -197,15 +198,11 @@ struct builder {
     size_t at, calls;
 };
 
-static void publish_meanwhile(void *ctx, const struct hash *artifact, enum object_kind kind,
-                              const struct hash *name, uint64_t bytes)
+static void publish_meanwhile(void *ctx, const struct sweep_item *item)
 {
     struct builder *b = ctx;
 
-    (void)artifact;
-    (void)kind;
-    (void)name;
-    (void)bytes;
+    (void)item;
     if (b->calls++ == b->at)
         (void)stock_publish(b->k, b->dir, 3);
 }
@@ -232,15 +229,11 @@ static void test_a_build_at_the_same_time(void **state)
     }
 }
 
-static void die(void *ctx, const struct hash *artifact, enum object_kind kind,
-                const struct hash *name, uint64_t bytes)
+static void die(void *ctx, const struct sweep_item *item)
 {
     size_t *left = ctx;
 
-    (void)artifact;
-    (void)kind;
-    (void)name;
-    (void)bytes;
+    (void)item;
     if ((*left)-- == 0)
         raise(SIGKILL);
 }
@@ -285,6 +278,114 @@ static void test_killed_at_every_deletion(void **state)
     }
 }
 
+/* --- deltas --- */
+
+/* A file of 1 MiB that differs in a few bytes from version to version. */
+static struct published publish_version(struct stock *k, unsigned char version)
+{
+    const char *dir = tmpdir_fresh();
+    AUTO_FREE char *path = mem_printf("%s/file", dir);
+    AUTO_FREE unsigned char *data = mem_alloc(1 << 20);
+    struct random r = { 77 };
+
+    for (size_t i = 0; i < 1 << 20; i++)
+        data[i] = (unsigned char)random_next(&r);
+    data[1000] = version;
+    tmpdir_write(path, data, 1 << 20);
+    return stock_publish(k, dir, 3);
+}
+
+static struct hash publish_delta(struct stock *k, const struct published *base,
+                                 const struct published *target)
+{
+    struct delta_side from = { base->artifact, base->pack },
+                      to = { target->artifact, target->pack };
+    struct published_delta d;
+
+    assert_ok(artifact_publish_delta(k->s, &from, &to, NULL, &d, &k->err), &k->err);
+    assert_int_equal(d.dropped, DELTA_KEPT);
+    published_delta_release(&d);
+    return d.pack;
+}
+
+static void age_delta(struct stock *k, const struct hash *pack)
+{
+    stock_age_one(k, OBJECT_INDEX, pack, OLD_MS);
+    stock_age_one(k, OBJECT_PACK, pack, OLD_MS);
+}
+
+static bool has_delta(struct stock *k, const struct hash *pack)
+{
+    bool index = stock_has(k, OBJECT_INDEX, pack);
+
+    assert_int_equal(stock_has(k, OBJECT_PACK, pack), index);
+    return index;
+}
+
+static void test_deltas_stay_between_what_is_kept(void **state)
+{
+    struct stock k;
+    struct published v[3];
+    struct hash d01, d12, d02;
+    struct told t = { .count = 0 };
+    struct sweep_result r;
+
+    (void)state;
+    stock_init(&k);
+    for (unsigned char i = 0; i < 3; i++) {
+        v[i] = publish_version(&k, i);
+        stock_age(&k, &v[i], OLD_MS);
+    }
+    d01 = publish_delta(&k, &v[0], &v[1]);
+    d12 = publish_delta(&k, &v[1], &v[2]);
+    d02 = publish_delta(&k, &v[0], &v[2]);
+    age_delta(&k, &d01);
+    age_delta(&k, &d12);
+    age_delta(&k, &d02);
+
+    /* v[1] is needed no more: both deltas that have to do with it go, and the third stays. */
+    r = sweep(&k, (struct hash[]){ v[0].artifact, v[2].artifact }, 2, true, &t);
+    assert_int_equal(r.kept, 2);
+    assert_int_equal(r.deleted, 1);
+    assert_int_equal(r.deltas, 1);
+    assert_int_equal(t.count, 7); /* d12: 2; v[1]: its pack, d01 and the manifest */
+    for (size_t i = 0; i < t.count; i++)
+        assert_int_equal(t.why[i], hash_equal(&t.names[i], &d12) ? SWEEP_BASELESS : SWEEP_UNNEEDED);
+    assert_true(has_delta(&k, &d12)); /* it only looked */
+    r = sweep(&k, (struct hash[]){ v[0].artifact, v[2].artifact }, 2, false, NULL);
+    assert_int_equal(r.objects, 7);
+    assert_false(has_delta(&k, &d01));
+    assert_false(has_delta(&k, &d12));
+    assert_true(has_delta(&k, &d02));
+    assert_true(is_whole(&k, &v[0]) && is_whole(&k, &v[2]));
+    stock_check_indexes(&k);
+    stock_release(&k);
+}
+
+static void test_a_young_delta_stays_without_its_base(void **state)
+{
+    struct stock k;
+    struct published base, target;
+    struct hash delta;
+
+    (void)state;
+    stock_init(&k);
+    base = publish_version(&k, 0);
+    target = publish_version(&k, 1);
+    stock_age(&k, &base, OLD_MS);
+    delta = publish_delta(&k, &base, &target); /* now */
+    assert_int_equal(sweep(&k, &target.artifact, 1, false, NULL).deleted, 1);
+    assert_true(has_delta(&k, &delta));
+    age_delta(&k, &delta);
+    assert_int_equal(sweep(&k, (struct hash[]){ target.artifact, delta }, 2, false, NULL).deltas,
+                     0); /* named itself */
+    assert_true(has_delta(&k, &delta));
+    assert_int_equal(sweep(&k, &target.artifact, 1, false, NULL).deltas, 1);
+    assert_false(has_delta(&k, &delta));
+    assert_string_equal(sweep_why_name(SWEEP_BASELESS), "baseless");
+    stock_release(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +396,8 @@ int main(void)
         cmocka_unit_test(test_putting_renews),
         cmocka_unit_test(test_a_build_at_the_same_time),
         cmocka_unit_test(test_killed_at_every_deletion),
+        cmocka_unit_test(test_deltas_stay_between_what_is_kept),
+        cmocka_unit_test(test_a_young_delta_stays_without_its_base),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
