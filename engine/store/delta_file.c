@@ -1,4 +1,4 @@
-#include "store/delta_file.h"
+#include "store/delta_file_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,10 +14,8 @@
 #include "store/pack_source.h"
 #include "store/pack_trial.h"
 #include "store/side.h"
-#include "store/tree.h"
-#include "store/unpack.h"
 
-enum { HEAD_BYTES = 4 + 1 + 8 + 8, MANIFEST_LEVEL = 9 };
+enum { MANIFEST_LEVEL = 9 };
 
 struct making {
     const struct delta_file_options *o;
@@ -92,17 +90,19 @@ static int write_head(struct making *m, struct err *err)
     AUTO_BUF b = BUF_INIT;
     size_t bound = ZSTD_compressBound(manifest->len), size;
 
-    buf_reserve(&b, HEAD_BYTES + bound);
-    size = ZSTD_compress(b.data + HEAD_BYTES, bound, manifest->data, manifest->len, MANIFEST_LEVEL);
+    buf_reserve(&b, DELTA_FILE_HEAD_BYTES + bound);
+    size = ZSTD_compress(b.data + DELTA_FILE_HEAD_BYTES, bound, manifest->data, manifest->len,
+                         MANIFEST_LEVEL);
     if (ZSTD_isError(size))
         return err_set(err, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(size));
+    memset(b.data, 0, DELTA_FILE_HEAD_BYTES);
     memcpy(b.data, "SLB1", 4);
     b.data[4] = m->target.is_tree ? 'd' : 'f';
     for (int i = 0; i < 8; i++) {
         b.data[5 + i] = (char)(unsigned char)((uint64_t)manifest->len >> (8 * i));
         b.data[13 + i] = (char)(unsigned char)((uint64_t)size >> (8 * i));
     }
-    m->start = HEAD_BYTES + size;
+    m->start = DELTA_FILE_HEAD_BYTES + size;
     return fd_write_at(m->fd, b.data, (size_t)m->start, 0, err);
 }
 
@@ -225,15 +225,6 @@ static int test_apply(struct making *m, struct err *err)
     return r < 0 && why.code != ERR_NONE ? blame(m, &why, err) : r;
 }
 
-static uint64_t count_files(const struct manifest *m)
-{
-    uint64_t files = 0;
-
-    for (size_t i = 0; i < m->nentries; i++)
-        files += m->entries[i].kind == ENTRY_FILE;
-    return files;
-}
-
 static int open_sides(struct making *m, const char *base, const char *target, struct err *err)
 {
     struct delta_pool pool = { m->o->threads, crew_each, &pool };
@@ -241,6 +232,19 @@ static int open_sides(struct making *m, const char *base, const char *target, st
     if (base == NULL)
         return side_open(&m->target, target, err);
     return side_open_two(&m->base, base, &m->target, target, &pool, err);
+}
+
+/* The digest of what was written, in the head. */
+static int seal(struct making *m, struct err *err)
+{
+    struct hash digest;
+    int r = delta_file_digest(m->fd, m->start + m->pack_bytes, &digest, err);
+
+    if (r == 0)
+        r = fd_write_at(m->fd, digest.b, HASH_BYTES, DELTA_FILE_DIGEST_AT, err);
+    if (r == 0 && fchmod(m->fd, 0644) < 0)
+        r = err_sys(err, errno, "chmod %s", m->tmp);
+    return r;
 }
 
 static int make(struct making *m, const char *base, const char *target, const char *path,
@@ -260,12 +264,12 @@ static int make(struct making *m, const char *base, const char *target, const ch
         r = base == NULL ? make_full(m, err) : make_delta(m, path, err);
     if (r == 0)
         r = test_apply(m, err);
-    if (r == 0 && fchmod(m->fd, 0644) < 0)
-        r = err_sys(err, errno, "chmod %s", m->tmp);
+    if (r == 0)
+        r = seal(m, err);
     return r < 0 ? r : file_publish_rename(m->tmp, path, err);
 }
 
-static struct delta_file_options with_defaults(const struct delta_file_options *given)
+struct delta_file_options delta_file_defaults(const struct delta_file_options *given)
 {
     struct delta_file_options o = given == NULL ? (struct delta_file_options){ 0 } : *given;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -283,7 +287,7 @@ int delta_file_make(const char *base, const char *target, const char *path,
                     const struct delta_file_options *options, struct delta_stats *stats,
                     struct delta_file_info *info, struct err *err)
 {
-    struct delta_file_options o = with_defaults(options);
+    struct delta_file_options o = delta_file_defaults(options);
     struct making m = { .o = &o, .stats = stats, .fd = -1, .payload_fd = -1 };
     int r;
 
@@ -294,7 +298,7 @@ int delta_file_make(const char *base, const char *target, const char *path,
                                           .kind = base == NULL ? PACK_FULL : PACK_DELTA,
                                           .base = m.base.id,
                                           .target = m.target.id,
-                                          .files = count_files(m.target.m),
+                                          .files = delta_count_files(m.target.m),
                                           .stream_bytes = m.target.m->stream_bytes,
                                           .file_bytes = m.start + m.pack_bytes,
                                           .pack_bytes = m.pack_bytes,
@@ -312,226 +316,4 @@ int delta_file_make(const char *base, const char *target, const char *path,
     side_close(&m.base);
     side_close(&m.target);
     return r < 0 ? err_wrap(err, "delta make") : 0;
-}
-
-/* A delta file as it is read. */
-struct opened {
-    int fd;
-    uint64_t start;
-    struct manifest *m;
-    struct delta_file_info info;
-};
-
-static int read_at(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
-{
-    const struct opened *o = ctx;
-
-    return fd_read_at(o->fd, data, len, o->start + offset, err);
-}
-
-static uint64_t number(const unsigned char *b, size_t width)
-{
-    uint64_t v = 0;
-
-    for (size_t i = 0; i < width; i++)
-        v |= (uint64_t)b[i] << (8 * i);
-    return v;
-}
-
-static int open_manifest(struct opened *o, uint64_t raw, uint64_t len, struct err *err)
-{
-    unsigned char *frame, *manifest;
-    int r;
-
-    if (len > o->info.file_bytes - HEAD_BYTES || raw > MANIFEST_MAX_BYTES || len == 0)
-        return err_set(err, ERR_INVALID, "its manifest does not fit");
-    frame = mem_alloc((size_t)len);
-    r = fd_read_at(o->fd, frame, (size_t)len, HEAD_BYTES, err);
-    if (r == 0 && ZSTD_getFrameContentSize(frame, (size_t)len) != raw)
-        r = err_set(err, ERR_INVALID, "its manifest is not %llu bytes", (unsigned long long)raw);
-    manifest = mem_alloc(r == 0 ? (size_t)raw + 1 : 1);
-    if (r == 0 && ZSTD_decompress(manifest, (size_t)raw, frame, (size_t)len) != raw)
-        r = err_set(err, ERR_INVALID, "its manifest does not decompress");
-    if (r == 0)
-        r = manifest_parse(&o->m, manifest, (size_t)raw, err);
-    if (r == 0)
-        o->info.target = sha256_of(manifest, (size_t)raw);
-    free(frame);
-    free(manifest);
-    return r;
-}
-
-static int open_file(struct opened *o, const char *path, struct err *err)
-{
-    unsigned char b[DELTA_HEAD_BYTES];
-    struct stat st;
-    int r;
-
-    o->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (o->fd < 0 || fstat(o->fd, &st) < 0)
-        return err_sys(err, errno, "open %s", path);
-    o->info.file_bytes = (uint64_t)st.st_size;
-    if (o->info.file_bytes < HEAD_BYTES)
-        return err_set(err, ERR_INVALID, "ends after %llu bytes",
-                       (unsigned long long)o->info.file_bytes);
-    r = fd_read_at(o->fd, b, HEAD_BYTES, 0, err);
-    if (r == 0 && (memcmp(b, "SLB1", 4) != 0 || (b[4] != 'f' && b[4] != 'd')))
-        r = err_set(err, ERR_INVALID, "is not a file of `engine delta make`");
-    o->info.tree = b[4] == 'd';
-    o->start = HEAD_BYTES + number(b + 13, 8);
-    if (r == 0)
-        r = open_manifest(o, number(b + 5, 8), number(b + 13, 8), err);
-    if (r < 0)
-        return r;
-    o->info.pack_bytes = o->info.file_bytes - o->start;
-    o->info.files = count_files(o->m);
-    o->info.stream_bytes = o->m->stream_bytes;
-    o->info.segments = o->m->nsegments;
-    if (o->info.pack_bytes < full_header_bytes(0))
-        return err_set(err, ERR_INVALID, "holds no pack");
-    r = fd_read_at(o->fd, b, 5, o->start, err);
-    o->info.kind = b[4] == PACK_DELTA ? PACK_DELTA : PACK_FULL;
-    if (r == 0 && o->info.kind == PACK_DELTA && o->info.pack_bytes >= DELTA_HEAD_BYTES) {
-        r = fd_read_at(o->fd, b, sizeof(b), o->start, err);
-        memcpy(o->info.base.b, b + 5, HASH_BYTES);
-    }
-    return r;
-}
-
-static void close_file(struct opened *o)
-{
-    if (o->fd >= 0)
-        close(o->fd);
-    manifest_free(o->m);
-}
-
-int delta_file_info(const char *path, struct delta_file_info *info, struct err *err)
-{
-    struct opened o = { .fd = -1 };
-    int r = open_file(&o, path, err);
-
-    *info = o.info;
-    close_file(&o);
-    return r < 0 ? err_wrap(err, "%s", path) : 0;
-}
-
-struct applying {
-    struct opened pack;
-    struct side base;
-    struct pack_source *source;
-    struct unpack *unpack;
-    const struct delta_file_options *o;
-    char *staging, *dest; /* dest: of one file's tree, which is then moved */
-};
-
-/* n segments from i on; the decoder vouches for them. */
-static int unpack_some(struct applying *a, size_t i, size_t n, unsigned char *out, struct err *err)
-{
-    int r = pack_source_read_some(a->source, i, n, out, err);
-
-    for (size_t k = 0; r == 0 && k < n; k++)
-        r = unpack_checked(a->unpack, i + k, out + k * SEGMENT_BYTES,
-                           manifest_segment_bytes(a->pack.m, i + k), err);
-    return r;
-}
-
-static int unpack_all(struct applying *a, struct err *err)
-{
-    const struct manifest *m = a->pack.m;
-    unsigned char *out = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
-    size_t n = 1;
-    int r = 0;
-
-    if (a->o->progress != NULL && a->o->progress(a->o->ctx, "apply", 0, m->nsegments) < 0)
-        r = err_set(err, ERR_CANCELLED, "stopped");
-    for (size_t i = 0; r == 0 && i < m->nsegments; i += n) {
-        for (n = 0; n < PACK_SOURCE_TOGETHER && i + n < m->nsegments; n++) {
-            if (!unpack_needed(a->unpack, i + n))
-                break;
-        }
-        if (n == 0) {
-            n = 1;
-            continue;
-        }
-        r = unpack_some(a, i, n, out, err);
-        if (r == 0 && a->o->progress != NULL &&
-            a->o->progress(a->o->ctx, "apply", i + n, m->nsegments) < 0)
-            r = err_set(err, ERR_CANCELLED, "stopped");
-    }
-    free(out);
-    return r < 0 ? r : unpack_finish(a->unpack, err);
-}
-
-/* An artifact of one file was unpacked as a tree of one file. */
-static int move_file(const struct applying *a, const char *out, struct err *err)
-{
-    AUTO_FREE char *from = mem_printf("%s/%s", a->dest, a->pack.m->entries[0].path);
-    int r = file_publish_rename(from, out, err);
-
-    return r < 0 ? r : dir_remove(a->dest, err);
-}
-
-static int apply(struct applying *a, const char *base, const char *path, const char *out,
-                 struct err *err)
-{
-    struct unpack_base b;
-    struct unpack_options u;
-    int r = open_file(&a->pack, path, err);
-
-    if (r == 0 && path_exists(out))
-        r = err_set(err, ERR_EXISTS, "%s: is there already", out);
-    if (r == 0 && !a->pack.info.tree && a->pack.m->nentries != 1)
-        r = err_set(err, ERR_INVALID, "is said to be one file, and is a tree");
-    if (r == 0 && a->o->progress != NULL && a->o->progress(a->o->ctx, "hash", 0, 1) < 0)
-        r = err_set(err, ERR_CANCELLED, "stopped");
-    if (r == 0 && base != NULL)
-        r = side_open(&a->base, base, err);
-    if (r == 0) {
-        struct pack_description d = { .kind = a->pack.info.kind,
-                                      .bytes = a->pack.info.pack_bytes,
-                                      .read = read_at,
-                                      .ctx = &a->pack,
-                                      .target = a->pack.m,
-                                      .target_id = a->pack.info.target,
-                                      .base = a->base.m,
-                                      .base_id = a->base.id,
-                                      .base_files = &a->base.files };
-
-        r = pack_source_open(&a->source, &d, err);
-    }
-    if (r < 0)
-        return r;
-    a->staging = mem_printf("%s.part", out);
-    a->dest = a->pack.info.tree ? mem_strdup(out) : mem_printf("%s.tree", out);
-    b = (struct unpack_base){ a->base.dir, a->base.m };
-    u = (struct unpack_options){ .staging = a->staging,
-                                 .dest = a->dest,
-                                 .manifest = a->pack.m,
-                                 .artifact = a->pack.info.target,
-                                 .bases = &b,
-                                 .nbases = base != NULL,
-                                 .clone = !a->pack.info.tree };
-    r = unpack_open(&a->unpack, &u, err);
-    if (r == 0)
-        r = unpack_all(a, err);
-    return r < 0 || a->pack.info.tree ? r : move_file(a, out, err);
-}
-
-int delta_file_apply(const char *base, const char *path, const char *out,
-                     const struct delta_file_options *options, struct delta_file_info *info,
-                     struct err *err)
-{
-    struct delta_file_options o = with_defaults(options);
-    struct applying a = { .pack = { .fd = -1 }, .o = &o };
-    int r = apply(&a, base, path, out, err);
-
-    if (r == 0)
-        *info = a.pack.info;
-    unpack_close(a.unpack);
-    pack_source_close(a.source);
-    side_close(&a.base);
-    close_file(&a.pack);
-    free(a.staging);
-    free(a.dest);
-    return r < 0 ? err_wrap(err, "delta apply") : 0;
 }

@@ -2,6 +2,7 @@
  *
  * A pack refers to the manifest of its artifact, which travels beside it. A delta file holds both:
  *   "SLB1"  u8 'f' (the artifact is one file) or 'd' (a tree)  u64 manifest bytes  u64 frame bytes
+ *   32 bytes: SHA-256 of all of the file but these
  *   frame: the target's manifest, one zstd frame     then the pack, full or delta, to the end
  * (little-endian). Its base is not in it: delta_file_apply() hashes what it is given.
  *

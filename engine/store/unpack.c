@@ -35,6 +35,7 @@ struct unpack {
     int tree_fd, state_fd;
     struct bitmap local;   /* entries that came from the base: never written to */
     struct bitmap written; /* segments */
+    struct bitmap stale;   /* segments that have other bytes on disk: no zero may be left out */
     struct bitmap dirty;   /* entries written to since the last checkpoint */
     size_t since;          /* segments since then */
     bool done;             /* dest was there */
@@ -121,22 +122,101 @@ static int open_tree(struct unpack *u, struct err *err)
     return u->tree_fd < 0 ? err_sys(err, errno, "open %s", u->tree) : 0;
 }
 
-/* What was written but not made durable by the run before us is ours to sync. */
-static void inherit_dirty(struct unpack *u, const struct bitmap *durable)
+/* Its files are to be synced by the next checkpoint. */
+static void mark_dirty(struct unpack *u, size_t i)
 {
     struct span s;
 
+    u->since++;
+    for (size_t k = manifest_first_file(u->m, i); k < u->m->nentries; k++) {
+        if (u->m->entries[k].offset >= (uint64_t)(i + 1) * SEGMENT_BYTES)
+            break;
+        if (!bitmap_get(&u->local, k) && manifest_span(u->m, i, k, &s))
+            bitmap_put(&u->dirty, k, true);
+    }
+}
+
+/* What was written but not made durable by the run before us is ours to sync. */
+static void inherit_dirty(struct unpack *u, const struct bitmap *durable)
+{
     for (size_t i = 0; i < u->m->nsegments; i++) {
-        if (!bitmap_get(&u->written, i) || bitmap_get(durable, i))
-            continue;
-        u->since++;
-        for (size_t k = manifest_first_file(u->m, i); k < u->m->nentries; k++) {
-            if (u->m->entries[k].offset >= (uint64_t)(i + 1) * SEGMENT_BYTES)
-                break;
-            if (!bitmap_get(&u->local, k) && manifest_span(u->m, i, k, &s))
-                bitmap_put(&u->dirty, k, true);
+        if (bitmap_get(&u->written, i) && !bitmap_get(durable, i))
+            mark_dirty(u, i);
+    }
+}
+
+/* Bytes of the span that are in the file, or a hole's. */
+static bool read_back_span(struct unpack *u, size_t k, const struct span *s, unsigned char *data,
+                           bool *ret_data)
+{
+    int fd = -1;
+    bool there = false;
+    off_t found;
+
+    if (tree_open_beneath(&fd, u->tree_fd, u->m->entries[k].path, O_RDONLY | O_NONBLOCK, 0, NULL) <
+        0)
+        return false;
+    found = lseek(fd, (off_t)s->in_file, SEEK_DATA);
+    if (found >= 0 && (uint64_t)found < s->in_file + s->len && !bitmap_get(&u->local, k))
+        *ret_data = true;
+    if (data != NULL)
+        there = fd_read_at(fd, data + s->in_segment, s->len, s->in_file, NULL) == 0;
+    close(fd);
+    return there;
+}
+
+/* Reads segment i from disk, if data is not NULL. *ret_data: something was written to it. */
+static bool read_back(struct unpack *u, size_t i, unsigned char *data, bool *ret_data)
+{
+    uint64_t end = (uint64_t)i * SEGMENT_BYTES + manifest_segment_bytes(u->m, i);
+    struct span s;
+    bool whole = true;
+
+    *ret_data = false;
+    for (size_t k = manifest_first_file(u->m, i); k < u->m->nentries; k++) {
+        if (u->m->entries[k].offset >= end)
+            break;
+        if (manifest_span(u->m, i, k, &s) && !read_back_span(u, k, &s, data, ret_data))
+            whole = false;
+    }
+    return whole;
+}
+
+/* Is segment i on disk, whatever the state says? */
+static bool is_on_disk(struct unpack *u, size_t i, unsigned char *data, const struct hash *zeros)
+{
+    bool touched, whole;
+    struct hash h;
+
+    (void)read_back(u, i, NULL, &touched);
+    if (!touched && !hash_equal(&u->m->segments[i], zeros))
+        return false;
+    whole = read_back(u, i, data, &touched);
+    h = sha256_of(data, manifest_segment_bytes(u->m, i));
+    if (whole && hash_equal(&h, &u->m->segments[i]))
+        return true;
+    bitmap_put(&u->stale, i, touched);
+    return false;
+}
+
+/* The run before us was ended between writing a segment and saying so; or the power was, and then
+ * more than one may be there, or what was never written. */
+static int salvage(struct unpack *u, struct err *err)
+{
+    unsigned char *data = mem_alloc(SEGMENT_BYTES);
+    struct hash zeros = sha256_of(data, SEGMENT_BYTES);
+    size_t before = u->written.set;
+
+    for (size_t i = 0; i < u->m->nsegments; i++) {
+        if (!bitmap_get(&u->written, i) && is_on_disk(u, i, data, &zeros)) {
+            bitmap_put(&u->written, i, true);
+            mark_dirty(u, i);
         }
     }
+    free(data);
+    if (u->written.set == before)
+        return 0;
+    return fd_write_at(u->state_fd, u->written.bytes, bitmap_size(&u->written), written_at(u), err);
 }
 
 /* False if this is no state of ours. */
@@ -179,6 +259,8 @@ static bool resume(struct unpack *u, struct err *err, int *ret_status)
         return false;
     count_local(u, false);
     *ret_status = same_boot ? open_state(u, err) : state_publish(u, err);
+    if (*ret_status == 0)
+        *ret_status = salvage(u, err);
     return true;
 }
 
@@ -191,9 +273,11 @@ static int start_over(struct unpack *u, const struct unpack_options *o, struct e
     u->tree_fd = -1;
     bitmap_release(&u->local);
     bitmap_release(&u->written);
+    bitmap_release(&u->stale);
     bitmap_release(&u->dirty);
     bitmap_init(&u->local, u->m->nentries);
     bitmap_init(&u->written, u->m->nsegments);
+    bitmap_init(&u->stale, u->m->nsegments);
     bitmap_init(&u->dirty, u->m->nentries);
     u->since = 0;
     r = dir_remove(u->staging, err);
@@ -223,6 +307,7 @@ int unpack_open(struct unpack **ret, const struct unpack_options *o, struct err 
     u->tree_fd = u->state_fd = -1;
     bitmap_init(&u->local, u->m->nentries);
     bitmap_init(&u->written, u->m->nsegments);
+    bitmap_init(&u->stale, u->m->nsegments);
     bitmap_init(&u->dirty, u->m->nentries);
     u->done = path_exists(o->dest);
     u->resumed = u->done || resume(u, err, &r);
@@ -246,6 +331,7 @@ void unpack_close(struct unpack *u)
         close(u->state_fd);
     bitmap_release(&u->local);
     bitmap_release(&u->written);
+    bitmap_release(&u->stale);
     bitmap_release(&u->dirty);
     free(u->staging);
     free(u->tree);
@@ -286,7 +372,7 @@ uint64_t unpack_local_bytes(const struct unpack *u)
 }
 
 static int write_part(struct unpack *u, size_t k, const struct span *s, const unsigned char *data,
-                      struct err *err)
+                      bool stale, struct err *err)
 {
     int fd = -1;
     int r =
@@ -294,7 +380,9 @@ static int write_part(struct unpack *u, size_t k, const struct span *s, const un
 
     if (r < 0)
         return r;
-    r = fd_write_sparse(fd, data + s->in_segment, s->len, s->in_file, u->m->entries[k].size, err);
+    r = stale ? fd_write_at(fd, data + s->in_segment, s->len, s->in_file, err)
+              : fd_write_sparse(fd, data + s->in_segment, s->len, s->in_file, u->m->entries[k].size,
+                                err);
     /* The disk may begin at once, while the next segment is made; a checkpoint waits for it. */
     if (r == 0 && s->len >= EARLY_BYTES)
         (void)sync_file_range(fd, (off_t)s->in_file, (off_t)s->len, SYNC_FILE_RANGE_WRITE);
@@ -315,7 +403,7 @@ static int write_segment(struct unpack *u, size_t i, const unsigned char *data, 
         if (u->m->entries[k].offset >= end)
             break;
         if (!bitmap_get(&u->local, k) && manifest_span(u->m, i, k, &s))
-            r = write_part(u, k, &s, data, err);
+            r = write_part(u, k, &s, data, bitmap_get(&u->stale, i), err);
     }
     return r;
 }

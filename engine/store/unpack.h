@@ -9,7 +9,8 @@
  * The tree grows in STAGING/tree and becomes `dest` by one rename, so that `dest` is whole or not
  * there. STAGING/state remembers which segments have been written, and for which artifact.
  * After kill -9 at any point, unpack_open() continues: no segment that was written is needed again
- * (after a power cut: none that a checkpoint covered; every UNPACK_BATCH segments is one).
+ * (after a power cut: none that a checkpoint covered; every UNPACK_BATCH segments is one). What is
+ * on disk without being in the state is hashed, and not needed if it is right.
  * A staging directory of another artifact, or one that does not look as it should, is emptied
  * first.
  *

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "delta/full.h"
 #include "fuzz/fuzz.h"
-#include "store/delta_file.h"
+#include "store/delta_file_internal.h"
 
 enum { SEGMENTS = 3 };
 
@@ -58,14 +58,17 @@ static void try_full(const uint8_t *data, size_t size, size_t nsegments)
     full_free(f);
 }
 
-/* A file of `engine delta make`, opened from memory. */
+/* A file of `engine delta make`, opened from memory, with the digest that it should have. */
 static void try_file(const uint8_t *data, size_t size)
 {
     char path[64];
     struct delta_file_info info;
+    struct hash digest;
     int fd = memfd_create("fuzz", MFD_CLOEXEC);
 
-    if (fd < 0 || write(fd, data, size) != (ssize_t)size)
+    if (fd < 0 || write(fd, data, size) != (ssize_t)size ||
+        delta_file_digest(fd, size, &digest, NULL) < 0 ||
+        pwrite(fd, digest.b, HASH_BYTES, DELTA_FILE_DIGEST_AT) != HASH_BYTES)
         abort();
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     if (delta_file_info(path, &info, NULL) == 0 &&
@@ -88,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     try_full(data, size, 1);
     try_full(data, size, SEGMENTS);
-    if (size > 4 && memcmp(data, "SLB1", 4) == 0)
+    if (size >= DELTA_FILE_HEAD_BYTES && memcmp(data, "SLB1", 4) == 0)
         try_file(data, size);
     return 0;
 }

@@ -124,10 +124,110 @@ static void test_bad_files(void **state)
     assert_error(delta_file_info(tmpdir_path("none"), &info, &err), ERR_NOT_FOUND, &err, "none");
     tmpdir_write(pack, "SLB1", 4);
     assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "ends after 4 bytes");
-    tmpdir_write(pack, "SLB0f                        ", 29);
+    tmpdir_write(pack, "SLB0f                                                        ", 60);
     assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "engine delta make");
-    tmpdir_write(pack, "SLB1f                        ", 29);
-    assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "manifest");
+    tmpdir_write(pack, "SLB1f                                                        ", 60);
+    assert_error(delta_file_info(pack, &info, &err), ERR_CORRUPT, &err, "is damaged");
+}
+
+static void small_pair(const char **base, const char **target)
+{
+    *base = tmpdir_path("small.old");
+    *target = tmpdir_path("small.new");
+    tmpdir_write(*base, "The quick brown fox jumps over the lazy dog", 43);
+    tmpdir_write(*target, "The quick brown cat jumps over the lazy dog", 43);
+}
+
+/* Every bit of a pack, and every bit of its base. */
+static void test_every_flipped_bit_is_found(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("flip.pack"), *out = tmpdir_path("flip.out");
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    small_pair(&base, &target);
+    for (int delta = 0; delta < 2; delta++) {
+        assert_ok(delta_file_make(delta ? base : NULL, target, pack, NULL, &stats, &info, &err),
+                  &err);
+        for (int of_base = 0; of_base <= delta; of_base++) {
+            const char *path = of_base ? base : pack;
+            size_t len = 0;
+            AUTO_FREE char *bytes = tmpdir_read(path, &len);
+
+            for (size_t bit = 0; bit < 8 * len; bit++) {
+                bytes[bit / 8] ^= (char)(1 << bit % 8);
+                tmpdir_write(path, bytes, len);
+                assert_true(delta_file_apply(delta ? base : NULL, pack, out, NULL, &info, &err) <
+                            0);
+                assert_false(path_exists(out));
+                bytes[bit / 8] ^= (char)(1 << bit % 8);
+            }
+            tmpdir_write(path, bytes, len);
+        }
+        assert_ok(delta_file_apply(delta ? base : NULL, pack, out, NULL, &info, &err), &err);
+        tmpdir_remove(out);
+    }
+}
+
+static void test_every_truncation_is_found(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("cut.pack"), *out = tmpdir_path("cut.out");
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    small_pair(&base, &target);
+    for (int delta = 0; delta < 2; delta++) {
+        size_t len = 0;
+
+        assert_ok(delta_file_make(delta ? base : NULL, target, pack, NULL, &stats, &info, &err),
+                  &err);
+        AUTO_FREE char *bytes = tmpdir_read(pack, &len);
+        while (len-- > 0) {
+            tmpdir_write(pack, bytes, len);
+            assert_true(delta_file_info(pack, &info, &err) < 0);
+            assert_true(delta_file_apply(delta ? base : NULL, pack, out, NULL, &info, &err) < 0);
+            assert_false(path_exists(out));
+        }
+    }
+}
+
+/* OUT.part is ours only if it looks like it. */
+static void test_what_lies_in_the_way(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("way.pack"), *out = tmpdir_path("way.out");
+    const char *precious = tmpdir_path("way.out.part/precious");
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    char hex[HASH_HEX];
+
+    (void)state;
+    small_pair(&base, &target);
+    assert_ok(delta_file_make(base, target, pack, NULL, &stats, &info, &err), &err);
+    tmpdir_write(precious, "x", 1);
+    assert_error(delta_file_apply(base, pack, out, NULL, &info, &err), ERR_EXISTS, &err,
+                 "holds precious");
+    assert_true(path_exists(precious));
+    tmpdir_remove(tmpdir_path("way.out.part"));
+    /* A tree of another artifact that an apply to the same OUT left. */
+    tmpdir_write(tmpdir_path("way.out.part/%s/small.new", hash_hex(&info.base, hex)), "wrong", 5);
+    tmpdir_write(tmpdir_path("way.out.tree/small.new"), "wrong", 5);
+    assert_ok(delta_file_apply(base, pack, out, NULL, &info, &err), &err);
+    AUTO_FREE char *a = tmpdir_read(out, NULL);
+    assert_memory_equal(a, "The quick brown cat", 19);
+    assert_true(path_exists(tmpdir_path("way.out.tree/small.new")));
+    assert_false(path_exists(tmpdir_path("way.out.part")));
+    /* OUT is there, and not what the pack makes: it stays, whatever is in OUT.part. */
+    tmpdir_write(out, "mine", 4);
+    assert_int_equal(mkdir(tmpdir_path("way.out.part"), 0755), 0);
+    assert_error(delta_file_apply(base, pack, out, NULL, &info, &err), ERR_EXISTS, &err,
+                 "there already");
+    AUTO_FREE char *b = tmpdir_read(out, NULL);
+    assert_string_equal(b, "mine");
 }
 
 /* Stops after n steps, each time one more, as if it were killed between two segments. */
@@ -272,6 +372,9 @@ int main(void)
         cmocka_unit_test(test_tree),
         cmocka_unit_test(test_full_and_one_file),
         cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_every_flipped_bit_is_found),
+        cmocka_unit_test(test_every_truncation_is_found),
+        cmocka_unit_test(test_what_lies_in_the_way),
         cmocka_unit_test(test_resumes),
         cmocka_unit_test(test_the_target_changes),
         cmocka_unit_test(test_an_unchanged_file),

@@ -127,7 +127,20 @@ static void test_spoiled_state(void **state)
     }
 }
 
-/* After a reboot only checkpointed segments count. The boot id in the state is changed by hand. */
+/* Changes a byte, and at the second time changes it back. */
+static void spoil(const char *path, off_t at)
+{
+    int fd = open(path, O_RDWR);
+    char byte = 0;
+
+    assert_true(fd >= 0 && pread(fd, &byte, 1, at) >= 0); /* 0: behind its end */
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+/* After a reboot checkpointed segments count, others if they are there. The boot id in the state is
+ * changed by hand. */
 static void test_after_a_power_cut(void **state)
 {
     struct source s = large_source(4);
@@ -148,9 +161,17 @@ static void test_after_a_power_cut(void **state)
     bytes = tmpdir_read(path, &len);
     bytes[36] = (char)(bytes[36] ^ 1);
     tmpdir_write(path, bytes, len);
+    spoil(file, SEGMENT_BYTES);     /* said to be durable: not looked at */
+    spoil(file, 2 * SEGMENT_BYTES); /* not said, and lost */
     u = open_unpack(&s, &p, NULL, false);
     assert_false(unpack_needed(u, 1));
     assert_true(unpack_needed(u, 2));
+    unpack_close(u);
+    tmpdir_write(path, bytes, len);
+    spoil(file, 2 * SEGMENT_BYTES); /* not said, but there */
+    u = open_unpack(&s, &p, NULL, false);
+    assert_false(unpack_needed(u, 2));
+    assert_true(unpack_needed(u, 3));
     unpack_close(u);
     tmpdir_write(path, bytes, len);
     assert_int_equal(unlink(file), 0); /* what should be there is not: begin anew */
@@ -172,6 +193,7 @@ static void test_checkpoint_covers_what_was_inherited(void **state)
     struct place p = place_new();
     struct unpack *u = open_unpack(&s, &p, NULL, false);
     char *path = mem_printf("%s/state", p.staging);
+    char *file = mem_printf("%s/tree/big", p.staging);
     struct err err = ERR_INIT;
     size_t len = 0;
     char *bytes;
@@ -185,12 +207,46 @@ static void test_checkpoint_covers_what_was_inherited(void **state)
     bytes = tmpdir_read(path, &len);
     bytes[36] = (char)(bytes[36] ^ 1);
     tmpdir_write(path, bytes, len);
+    spoil(file, 0); /* durable: not looked at */
     u = open_unpack(&s, &p, NULL, false);
     assert_false(unpack_needed(u, 0));
     assert_true(unpack_needed(u, 1));
     unpack_close(u);
     free(bytes);
     free(path);
+    free(file);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
+/* Bytes that a power cut left in the place of a segment do not shine through its zeros. */
+static void test_bytes_that_nobody_wrote(void **state)
+{
+    struct random r = { 4 };
+    const char *dir = tmpdir_fresh();
+    size_t len = 2 * SEGMENT_BYTES;
+    unsigned char *data = mem_alloc(len);
+    struct place p = place_new();
+    char *file = mem_printf("%s/tree/big", p.staging);
+    struct err err = ERR_INIT;
+    struct unpack *u;
+    struct source s;
+
+    (void)state;
+    random_fill(&r, data, SEGMENT_BYTES / 2); /* and then zeros, up to the last byte */
+    data[len - 1] = 1;
+    tmpdir_write(in(dir, "big"), data, len);
+    s = source_of(dir);
+    u = open_unpack(&s, &p, NULL, false);
+    assert_ok(give(u, &s, 0, &err), &err);
+    unpack_close(u);
+    spoil(file, SEGMENT_BYTES + 3 * 65536);
+    u = open_unpack(&s, &p, NULL, false);
+    assert_true(unpack_needed(u, 1));
+    give_needed(u, &s);
+    finish(u, &s, &p);
+    free(data);
+    free(file);
     place_release(&p);
     tree_close(s.tree);
 }
@@ -407,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_spoiled_state),
         cmocka_unit_test(test_after_a_power_cut),
         cmocka_unit_test(test_checkpoint_covers_what_was_inherited),
+        cmocka_unit_test(test_bytes_that_nobody_wrote),
         cmocka_unit_test(test_wrong_bytes_are_refused),
         cmocka_unit_test(test_staging_of_another_artifact),
         cmocka_unit_test(test_writing_fails),

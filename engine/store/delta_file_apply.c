@@ -1,0 +1,196 @@
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "io/files.h"
+#include "store/delta_file_internal.h"
+#include "store/pack_source.h"
+#include "store/side.h"
+#include "store/unpack.h"
+
+struct applying {
+    struct delta_opened pack;
+    struct side base;
+    struct pack_source *source;
+    struct unpack *unpack;
+    const struct delta_file_options *o;
+    char *work;           /* OUT.part: */
+    char *staging, *dest; /* in it; dest is OUT, or for one file its tree, which is then moved */
+};
+
+/* Is there nothing in OUT.part but what an apply leaves: `staging`, and trees named by artifact? */
+static int check_work(const char *work, struct err *err)
+{
+    DIR *dir = opendir(work);
+    const struct dirent *d;
+    int r = 0;
+
+    if (dir == NULL)
+        return errno == ENOENT ? 0 : err_sys(err, errno, "open %s", work);
+    while (r == 0 && (d = readdir(dir)) != NULL) {
+        const char *name = d->d_name;
+
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "staging") != 0 &&
+            strspn(name, "0123456789abcdef") != HASH_HEX - 1)
+            r = err_set(err, ERR_EXISTS, "%s: is needed for work, but holds %s: move it away", work,
+                        name);
+    }
+    closedir(dir);
+    return r;
+}
+
+static int open_work(struct applying *a, const char *out, struct err *err)
+{
+    char hex[HASH_HEX];
+
+    a->staging = mem_printf("%s/staging", a->work);
+    a->dest = a->pack.info.tree ? mem_strdup(out)
+                                : mem_printf("%s/%s", a->work, hash_hex(&a->pack.info.target, hex));
+    if (check_work(a->work, err) < 0)
+        return -(int)err->code;
+    return dir_make(a->work, 0755, err);
+}
+
+/* Is `out` what we would make of it? Then one before us was ended when only its OUT.part was left to
+ * be removed. */
+static bool is_made(const struct applying *a, const char *out)
+{
+    struct side s = { 0 };
+    const struct entry *wanted = a->pack.m->entries;
+    bool made = side_open(&s, out, NULL) == 0 && s.is_tree == a->pack.info.tree;
+
+    if (made && s.is_tree)
+        made = hash_equal(&s.id, &a->pack.info.target);
+    else if (made)
+        made = hash_equal(&s.m->entries[0].hash, &wanted->hash) &&
+               s.m->entries[0].mode == wanted->mode;
+    side_close(&s);
+    return made;
+}
+
+/* n segments from i on; the decoder vouches for them. */
+static int unpack_some(struct applying *a, size_t i, size_t n, unsigned char *out, struct err *err)
+{
+    int r = pack_source_read_some(a->source, i, n, out, err);
+
+    for (size_t k = 0; r == 0 && k < n; k++)
+        r = unpack_checked(a->unpack, i + k, out + k * SEGMENT_BYTES,
+                           manifest_segment_bytes(a->pack.m, i + k), err);
+    return r;
+}
+
+static int unpack_all(struct applying *a, struct err *err)
+{
+    const struct manifest *m = a->pack.m;
+    unsigned char *out = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
+    size_t n = 1;
+    int r = 0;
+
+    if (a->o->progress != NULL && a->o->progress(a->o->ctx, "apply", 0, m->nsegments) < 0)
+        r = err_set(err, ERR_CANCELLED, "stopped");
+    for (size_t i = 0; r == 0 && i < m->nsegments; i += n) {
+        for (n = 0; n < PACK_SOURCE_TOGETHER && i + n < m->nsegments; n++) {
+            if (!unpack_needed(a->unpack, i + n))
+                break;
+        }
+        if (n == 0) {
+            n = 1;
+            continue;
+        }
+        r = unpack_some(a, i, n, out, err);
+        if (r == 0 && a->o->progress != NULL &&
+            a->o->progress(a->o->ctx, "apply", i + n, m->nsegments) < 0)
+            r = err_set(err, ERR_CANCELLED, "stopped");
+    }
+    free(out);
+    return r < 0 ? r : unpack_finish(a->unpack, err);
+}
+
+/* An artifact of one file was unpacked as a tree of one file. */
+static int move_file(const struct applying *a, const char *out, struct err *err)
+{
+    AUTO_FREE char *from = mem_printf("%s/%s", a->dest, a->pack.m->entries[0].path);
+
+    return file_publish_rename(from, out, err);
+}
+
+static int open_source(struct applying *a, struct err *err)
+{
+    struct pack_description d = { .kind = a->pack.info.kind,
+                                  .bytes = a->pack.info.pack_bytes,
+                                  .read = delta_opened_read,
+                                  .ctx = &a->pack,
+                                  .target = a->pack.m,
+                                  .target_id = a->pack.info.target,
+                                  .base = a->base.m,
+                                  .base_id = a->base.id,
+                                  .base_files = &a->base.files };
+
+    return pack_source_open(&a->source, &d, err);
+}
+
+static int make_out(struct applying *a, const char *out, struct err *err)
+{
+    struct unpack_base b = { a->base.dir, a->base.m };
+    struct unpack_options u = { .manifest = a->pack.m,
+                                .artifact = a->pack.info.target,
+                                .bases = &b,
+                                .nbases = a->base.m != NULL,
+                                .clone = !a->pack.info.tree };
+    int r = open_work(a, out, err);
+
+    u.staging = a->staging;
+    u.dest = a->dest;
+    if (r == 0)
+        r = unpack_open(&a->unpack, &u, err);
+    if (r == 0)
+        r = unpack_all(a, err);
+    return r < 0 || a->pack.info.tree ? r : move_file(a, out, err);
+}
+
+static int apply(struct applying *a, const char *base, const char *path, const char *out,
+                 struct err *err)
+{
+    int r = delta_opened_open(&a->pack, path, err);
+
+    if (r == 0 && !a->pack.info.tree &&
+        (a->pack.m->nentries != 1 || a->pack.m->entries->kind != ENTRY_FILE))
+        r = err_set(err, ERR_INVALID, "is said to be one file, and is a tree");
+    if (r == 0 && a->o->progress != NULL && a->o->progress(a->o->ctx, "hash", 0, 1) < 0)
+        r = err_set(err, ERR_CANCELLED, "stopped");
+    if (r < 0)
+        return r;
+    a->work = mem_printf("%s.part", out);
+    if (!path_exists(out)) {
+        r = base == NULL ? 0 : side_open(&a->base, base, err);
+        if (r == 0)
+            r = open_source(a, err);
+        if (r == 0)
+            r = make_out(a, out, err);
+    } else if (!path_exists(a->work) || check_work(a->work, err) < 0 || !is_made(a, out)) {
+        r = err_set(err, ERR_EXISTS, "%s: is there already", out);
+    }
+    return r < 0 ? r : dir_remove(a->work, err);
+}
+
+int delta_file_apply(const char *base, const char *path, const char *out,
+                     const struct delta_file_options *options, struct delta_file_info *info,
+                     struct err *err)
+{
+    struct delta_file_options o = delta_file_defaults(options);
+    struct applying a = { .pack = { .fd = -1 }, .o = &o };
+    int r = apply(&a, base, path, out, err);
+
+    if (r == 0)
+        *info = a.pack.info;
+    unpack_close(a.unpack);
+    pack_source_close(a.source);
+    side_close(&a.base);
+    delta_opened_close(&a.pack);
+    free(a.work);
+    free(a.staging);
+    free(a.dest);
+    return r < 0 ? err_wrap(err, "delta apply") : 0;
+}

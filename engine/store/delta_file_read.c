@@ -1,0 +1,151 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "base/mem.h"
+#include "delta/delta.h"
+#include "io/files.h"
+#include "store/delta_file_internal.h"
+
+enum { CHUNK_BYTES = 1 << 20 };
+
+uint64_t delta_count_files(const struct manifest *m)
+{
+    uint64_t files = 0;
+
+    for (size_t i = 0; i < m->nentries; i++)
+        files += m->entries[i].kind == ENTRY_FILE;
+    return files;
+}
+
+int delta_file_digest(int fd, uint64_t bytes, struct hash *ret, struct err *err)
+{
+    unsigned char *data = mem_alloc(CHUNK_BYTES);
+    struct sha256 *sha = sha256_new();
+    uint64_t at = 0;
+    int r = 0;
+
+    while (r == 0 && at < bytes) {
+        uint64_t end = at < DELTA_FILE_DIGEST_AT ? DELTA_FILE_DIGEST_AT : bytes;
+        size_t n = end - at < CHUNK_BYTES ? (size_t)(end - at) : CHUNK_BYTES;
+
+        r = fd_read_at(fd, data, n, at, err);
+        sha256_add(sha, data, n);
+        at += n;
+        if (at == DELTA_FILE_DIGEST_AT)
+            at = DELTA_FILE_HEAD_BYTES;
+    }
+    *ret = sha256_done(sha);
+    sha256_free(sha);
+    free(data);
+    return r;
+}
+
+static int check_digest(const struct delta_opened *o, const unsigned char *said, struct err *err)
+{
+    struct hash h;
+    int r = delta_file_digest(o->fd, o->info.file_bytes, &h, err);
+
+    if (r == 0 && memcmp(h.b, said, HASH_BYTES) != 0)
+        r = err_set(err, ERR_CORRUPT, "is damaged: its SHA-256 is not what its head says");
+    return r;
+}
+
+int delta_opened_read(void *opened, void *data, size_t len, uint64_t offset, struct err *err)
+{
+    const struct delta_opened *o = opened;
+
+    return fd_read_at(o->fd, data, len, o->start + offset, err);
+}
+
+static uint64_t number(const unsigned char *b, size_t width)
+{
+    uint64_t v = 0;
+
+    for (size_t i = 0; i < width; i++)
+        v |= (uint64_t)b[i] << (8 * i);
+    return v;
+}
+
+static int open_manifest(struct delta_opened *o, uint64_t raw, uint64_t len, struct err *err)
+{
+    unsigned char *frame, *manifest;
+    int r;
+
+    if (len > o->info.file_bytes - DELTA_FILE_HEAD_BYTES || raw > MANIFEST_MAX_BYTES || len == 0)
+        return err_set(err, ERR_INVALID, "its manifest does not fit");
+    frame = mem_alloc((size_t)len);
+    r = fd_read_at(o->fd, frame, (size_t)len, DELTA_FILE_HEAD_BYTES, err);
+    if (r == 0 && ZSTD_getFrameContentSize(frame, (size_t)len) != raw)
+        r = err_set(err, ERR_INVALID, "its manifest is not %llu bytes", (unsigned long long)raw);
+    manifest = mem_alloc(r == 0 ? (size_t)raw + 1 : 1);
+    if (r == 0 && ZSTD_decompress(manifest, (size_t)raw, frame, (size_t)len) != raw)
+        r = err_set(err, ERR_INVALID, "its manifest does not decompress");
+    if (r == 0)
+        r = manifest_parse(&o->m, manifest, (size_t)raw, err);
+    if (r == 0)
+        o->info.target = sha256_of(manifest, (size_t)raw);
+    free(frame);
+    free(manifest);
+    return r;
+}
+
+int delta_opened_open(struct delta_opened *o, const char *path, struct err *err)
+{
+    unsigned char b[DELTA_HEAD_BYTES];
+    struct stat st;
+    int r;
+
+    o->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (o->fd < 0 || fstat(o->fd, &st) < 0)
+        return err_sys(err, errno, "open %s", path);
+    o->info.file_bytes = (uint64_t)st.st_size;
+    if (o->info.file_bytes < DELTA_FILE_HEAD_BYTES)
+        return err_set(err, ERR_INVALID, "ends after %llu bytes",
+                       (unsigned long long)o->info.file_bytes);
+    r = fd_read_at(o->fd, b, DELTA_FILE_HEAD_BYTES, 0, err);
+    if (r == 0 && (memcmp(b, "SLB1", 4) != 0 || (b[4] != 'f' && b[4] != 'd')))
+        r = err_set(err, ERR_INVALID, "is not a file of `engine delta make`");
+    if (r == 0)
+        r = check_digest(o, b + DELTA_FILE_DIGEST_AT, err);
+    o->info.tree = b[4] == 'd';
+    o->start = DELTA_FILE_HEAD_BYTES + number(b + 13, 8);
+    if (r == 0)
+        r = open_manifest(o, number(b + 5, 8), number(b + 13, 8), err);
+    if (r < 0)
+        return r;
+    o->info.pack_bytes = o->info.file_bytes - o->start;
+    o->info.files = delta_count_files(o->m);
+    o->info.stream_bytes = o->m->stream_bytes;
+    o->info.segments = o->m->nsegments;
+    if (o->info.pack_bytes < full_header_bytes(0))
+        return err_set(err, ERR_INVALID, "holds no pack");
+    r = fd_read_at(o->fd, b, 5, o->start, err);
+    o->info.kind = b[4] == PACK_DELTA ? PACK_DELTA : PACK_FULL;
+    if (r == 0 && o->info.kind == PACK_DELTA && o->info.pack_bytes >= DELTA_HEAD_BYTES) {
+        r = fd_read_at(o->fd, b, sizeof(b), o->start, err);
+        memcpy(o->info.base.b, b + 5, HASH_BYTES);
+    }
+    return r;
+}
+
+void delta_opened_close(struct delta_opened *o)
+{
+    if (o->fd >= 0)
+        close(o->fd);
+    manifest_free(o->m);
+}
+
+int delta_file_info(const char *path, struct delta_file_info *info, struct err *err)
+{
+    struct delta_opened o = { .fd = -1 };
+    int r = delta_opened_open(&o, path, err);
+
+    *info = o.info;
+    delta_opened_close(&o);
+    return r < 0 ? err_wrap(err, "%s", path) : 0;
+}
