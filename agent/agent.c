@@ -18,6 +18,7 @@ enum {
     TICK_MS = 10000,
     STRAY_TICKS = 6, /* between looks for packs that nobody needs */
     CLOSE_MS = 2000, /* for links to say goodbye */
+    BUSY_MS = 5,     /* between looks whether our work has come back */
     KILL_SLACK_MS = 1500,
     LOCK_MS = 1000, /* that another process may have our root */
     LOCK_LOOK_MS = 20,
@@ -38,6 +39,20 @@ static bool pack_is_used(void *ctx, const struct hash *pack, const char *service
 
     for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;) {
         if (strcmp(e->key, service) != 0 && service_uses_pack(e->value, pack))
+            return true;
+    }
+    return false;
+}
+
+/* Is another service fetching it just now? */
+static bool pack_is_staged(void *ctx, const struct hash *pack, const char *service)
+{
+    const struct agent *a = ctx;
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;) {
+        if (strcmp(e->key, service) != 0 && service_is_staging(e->value) &&
+            service_uses_pack(e->value, pack))
             return true;
     }
     return false;
@@ -164,12 +179,21 @@ static void on_tick(struct timer *t)
 
 /* --- stopping --- */
 
+/* What the exchange has in the pool comes back to it before it is freed. */
+static void when_idle(struct timer *t)
+{
+    struct agent *a = CONTAINER_OF(t, struct agent, give_up);
+
+    if (!exchange_is_busy(a->exchange))
+        loop_stop(a->loop);
+}
+
 static void all_closed(struct agent *a)
 {
     if (a->stop == STOP_DONE)
         return;
     a->stop = STOP_DONE;
-    loop_stop(a->loop);
+    timer_start(a->loop, &a->give_up, 0, BUSY_MS, when_idle);
 }
 
 static void links_late(struct timer *t)
@@ -350,21 +374,25 @@ static int open_peers(struct agent *a, struct err *err)
 
 static void make_host(struct agent *a)
 {
-    a->host = (struct service_host){ .loop = a->loop,
-                                     .pool = a->pool,
-                                     .http = a->http,
-                                     .exchange = a->exchange,
-                                     .goals = a->goals,
-                                     .slots = a->slots,
-                                     .reports = a->reports,
-                                     .root = a->root,
-                                     .machine = link_identity_id(a->self),
-                                     .region = a->region == NULL ? "" : a->region,
-                                     .pack_is_used = pack_is_used,
-                                     .pack_dropped = pack_dropped,
-                                     .staged = release_staged,
-                                     .stopped = service_stopped,
-                                     .ctx = a };
+    a->host =
+        (struct service_host){ .loop = a->loop,
+                               .pool = a->pool,
+                               .http = a->http,
+                               .exchange = a->exchange,
+                               .goals = a->goals,
+                               .slots = a->slots,
+                               .reports = a->reports,
+                               .root = a->root,
+                               .machine = link_identity_id(a->self),
+                               .region = a->region == NULL ? "" : a->region,
+                               .keep_packs_ms = a->o.keep_packs_ms > 0 ? a->o.keep_packs_ms
+                                                                       : SERVICE_KEEP_PACKS_MS,
+                               .pack_is_used = pack_is_used,
+                               .pack_is_staged = pack_is_staged,
+                               .pack_dropped = pack_dropped,
+                               .staged = release_staged,
+                               .stopped = service_stopped,
+                               .ctx = a };
 }
 
 static void guard_ended(struct proc_watch *w, int status)

@@ -12,12 +12,18 @@
  *   ROOT/trust.doc                     the trust document in force
  *   ROOT/floor/SERVICE                 newest goal generation ever accepted, and its digest
  *   ROOT/goals/SERVICE.doc             the goal of that generation
- *   ROOT/packs/PACK.{pack,bitmap,index}        what the exchange fetches and gives
- * (store/exchange.h) ROOT/services/SERVICE/releases/RELEASE/    tree/, manifest, release.doc: whole
- * or not there ROOT/services/SERVICE/current      -> releases/RELEASE
+ *   ROOT/packs/PACK.{pack,bitmap}      what the exchange fetches and gives (store/exchange.h)
+ *   ROOT/services/SERVICE/releases/RELEASE/    tree/, manifest, release.doc, receipt.json: whole or
+ *                                      not there
+ *   ROOT/services/SERVICE/current      -> releases/RELEASE
  *   ROOT/services/SERVICE/state.json   the journal (journal.h)
  *   ROOT/services/SERVICE/run          the process that runs (run.h)
  *   ROOT/logs/SERVICE.log              what the service prints, bounded
+ *
+ * What goes again. Of releases, those are kept that run, ran before, or that the goal names to run or to
+ * go back to, and the RELEASES_SPARE youngest others, whose files spare bytes; the spare ones go when the
+ * disk is full. Packs are kept for others while the goal names their release, also across restarts: at
+ * most until that release has run well, and nobody has wanted a byte of them, for keep_packs_ms.
  *
  * Small files (journal, run, goals) are published from the loop: there are a few of them an
  * activation, and their order is what correctness rests on. Everything that grows with the artifact
@@ -44,6 +50,7 @@ struct agent_options {
     size_t nlabels;
     const char *ready_file; /* NULL: none; published once peers are accepted */
     int parent_fd;          /* read end of the parent's pipe, or -1 */
+    int64_t keep_packs_ms;  /* 0: SERVICE_KEEP_PACKS_MS */
     bool stop_services;     /* on SIGTERM and on EOF of parent_fd stop the services, too */
 };
 

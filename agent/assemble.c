@@ -7,24 +7,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <sys/statvfs.h>
+
 #include "base/log.h"
 #include "base/mem.h"
-#include "delta/decode.h"
-#include "delta/full.h"
 #include "io/files.h"
 #include "releases.h"
-#include "store/tree_files.h"
-#include "store/unpack.h"
 
 struct assembly {
     char *dir, *staging; /* …/releases/RELEASE.tmp */
     struct hash release, artifact, base;
     struct bytes doc, manifest_bytes;
     struct manifest *manifest;
-    struct manifest *base_manifest; /* NULL: there is no base of use */
-    struct hash base_artifact;
+    struct bases *bases;
     struct unpack *unpack;
     uint64_t needed, local;
+    atomic_ullong applied, to_apply;
     bool resumed;
     atomic_bool cancelled;
 };
@@ -54,7 +52,7 @@ void assembly_free(struct assembly *a)
         return;
     unpack_close(a->unpack);
     manifest_free(a->manifest);
-    manifest_free(a->base_manifest);
+    bases_close(a->bases);
     free(a->manifest_bytes.data);
     free(a->doc.data);
     free(a->staging);
@@ -85,11 +83,12 @@ static char *reserve_path(const struct assembly *a)
 static int reserve(const struct assembly *a, struct err *err)
 {
     AUTO_FREE char *path = reserve_path(a);
-    int r = a->needed == 0 ? 0 : file_reserve(path, a->needed, err);
+    uint64_t bytes = unpack_room_bytes(a->unpack);
+    int r = bytes == 0 ? 0 : file_reserve(path, bytes, err);
 
     if (r < 0) {
         (void)unlink(path);
-        return err_wrap(err, "reserve %llu bytes", (unsigned long long)a->needed);
+        return err_wrap(err, "reserve %llu bytes", (unsigned long long)bytes);
     }
     return 0;
 }
@@ -114,28 +113,19 @@ static int keep_documents(const struct assembly *a, struct err *err)
     return file_publish(manifest, a->manifest_bytes.data, a->manifest_bytes.len, 0644, err);
 }
 
-/* A base that cannot be read, or is not right, only costs what it would have saved. */
 static int open_unpack(struct assembly *a, struct err *err)
 {
     AUTO_FREE char *staging = mem_printf("%s/staging", a->staging);
     AUTO_FREE char *dest = mem_printf("%s/tree", a->staging);
-    AUTO_FREE char *base = releases_path(a->dir, &a->base);
-    AUTO_FREE char *base_tree = mem_printf("%s/tree", base);
     struct unpack_options o = { .staging = staging,
                                 .dest = dest,
                                 .manifest = a->manifest,
                                 .artifact = a->artifact,
                                 .verify_base = true };
-    struct unpack_base b = { base_tree, NULL };
 
-    manifest_free(a->base_manifest);
-    a->base_manifest = NULL;
-    if (!hash_is_zero(&a->base) &&
-        releases_read_manifest(a->dir, &a->base, &a->base_manifest, &a->base_artifact, NULL) == 0) {
-        b.manifest = a->base_manifest;
-        o.bases = &b;
-        o.nbases = 1;
-    }
+    bases_close(a->bases);
+    bases_open(&a->bases, a->dir, &a->release, &a->base);
+    o.nbases = bases_trees(a->bases, &o.bases);
     return unpack_open(&a->unpack, &o, err);
 }
 
@@ -191,11 +181,9 @@ size_t assembly_segments(const struct assembly *a)
     return a->manifest->nsegments;
 }
 
-bool assembly_base(const struct assembly *a, struct hash *ret)
+const struct bases *assembly_bases(const struct assembly *a)
 {
-    if (a->base_manifest != NULL)
-        *ret = a->base_artifact;
-    return a->base_manifest != NULL;
+    return a->bases;
 }
 
 void assembly_cancel(struct assembly *a)
@@ -203,181 +191,141 @@ void assembly_cancel(struct assembly *a)
     atomic_store(&a->cancelled, true);
 }
 
-struct pack_file {
-    int fd;
-};
+/* --- packs --- */
 
-static int read_pack(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
+static struct offer_target target_of(const struct assembly *a)
 {
-    const struct pack_file *f = ctx;
-
-    return fd_read_at(f->fd, data, len, offset, err);
+    return (struct offer_target){ a->manifest, a->artifact };
 }
 
-static int unpack_all(struct assembly *a, const struct full *f, struct pack_file *file,
-                      struct err *err)
+int assembly_read(struct assembly *a, struct offer *o, const char *path, struct err *err)
 {
-    struct full_decoder *decoder = full_decoder_new();
-    unsigned char *segment = mem_alloc(SEGMENT_BYTES);
-    int r = 0;
+    struct offer_target t = target_of(a);
 
-    for (size_t i = 0; r == 0 && i < a->manifest->nsegments; i++) {
-        if (!unpack_needed(a->unpack, i))
-            continue;
-        if (atomic_load(&a->cancelled))
-            r = err_set(err, ERR_CANCELLED, "another release is wanted");
-        if (r == 0)
-            r = full_read_segment(decoder, f, a->manifest, i, read_pack, file, segment, err);
-        if (r == 0)
-            r = unpack_segment(a->unpack, i, segment, manifest_segment_bytes(a->manifest, i), err);
-    }
-    free(segment);
-    full_decoder_free(decoder);
-    return r;
+    return offer_read(o, path, &t, a->bases, err);
 }
 
-static int open_pack(struct pack_file *file, uint64_t *ret_bytes, const char *path, struct err *err)
+bool assembly_is_given(const struct assembly *a, const struct offer *o)
 {
-    struct stat st;
-
-    if (file_open_read(&file->fd, path, err) < 0)
-        return -(int)err->code;
-    if (fstat(file->fd, &st) < 0) {
-        close(file->fd);
-        return err_sys(err, errno, "stat %s", path);
-    }
-    *ret_bytes = (uint64_t)st.st_size;
-    return 0;
-}
-
-/* A malformed pack is one that does not give what the manifest promises. */
-static int blame(int r, struct err *err)
-{
-    if (r != -ERR_INVALID)
-        return r;
-    if (err != NULL)
-        err->code = ERR_CORRUPT;
-    return -ERR_CORRUPT;
-}
-
-static int unpack_from(struct assembly *a, const char *pack, struct err *err)
-{
-    struct pack_file file;
-    struct full *f = NULL;
-    uint64_t bytes = 0;
-    int r = open_pack(&file, &bytes, pack, err);
-
-    if (r < 0)
-        return r;
-    r = full_read(&f, read_pack, &file, bytes, a->manifest, &a->artifact, err);
-    if (r == 0)
-        r = unpack_all(a, f, &file, err);
-    full_free(f);
-    close(file.fd);
-    return blame(r, err);
-}
-
-int assembly_leaves(struct assembly *a, const char *path, uint64_t pack_bytes, struct bitmap *ret,
-                    struct err *err)
-{
-    size_t header = (full_header_bytes(a->manifest->nsegments) + LEAF_BYTES - 1) / LEAF_BYTES;
-    struct pack_file file;
-    struct full *f = NULL;
-    uint64_t bytes = 0;
-    int r = open_pack(&file, &bytes, path, err);
-
-    if (r < 0)
-        return r;
-    r = full_read(&f, read_pack, &file, pack_bytes, a->manifest, &a->artifact, err);
-    close(file.fd);
-    if (r < 0)
-        return blame(r, err);
-    bitmap_init(ret, (size_t)((pack_bytes + LEAF_BYTES - 1) / LEAF_BYTES));
-    for (size_t i = 0; i < header; i++)
-        bitmap_put(ret, i, true);
+    if (!offer_is_ready(o))
+        return false;
     for (size_t i = 0; i < a->manifest->nsegments; i++) {
-        uint32_t first = 0, count = 0;
-
-        if (!unpack_needed(a->unpack, i))
-            continue;
-        full_segment_leaves(f, i, &first, &count);
-        for (uint32_t k = 0; k < count; k++)
-            bitmap_put(ret, first + k, true);
+        if (unpack_needed(a->unpack, i) && !offer_gives(o, i))
+            return false;
     }
-    full_free(f);
-    return 0;
+    return true;
 }
 
-/* --- a delta --- */
-
-static int unpack_delta(struct assembly *a, struct delta_decoder *decoder, size_t *ret_refused,
-                        struct err *err)
+/* The tree's part is reserved, or written. */
+static int check_space(const struct assembly *a, uint64_t missing, struct err *err)
 {
-    unsigned char *segment = mem_alloc(SEGMENT_BYTES);
-    int r = 0;
+    struct statvfs st;
+    uint64_t avail;
 
-    for (size_t i = 0; r == 0 && i < a->manifest->nsegments; i++) {
-        struct err why = ERR_INIT;
+    if (statvfs(a->dir, &st) < 0)
+        return err_sys(err, errno, "space of %s", a->dir);
+    avail = (uint64_t)st.f_bavail * st.f_frsize;
+    if (missing <= avail)
+        return 0;
+    return err_set(err, ERR_NO_SPACE,
+                   "%llu bytes of packs are to be fetched, and %llu of the release written; %llu "
+                   "are free besides",
+                   (unsigned long long)missing, (unsigned long long)a->needed,
+                   (unsigned long long)avail);
+}
 
-        if (!unpack_needed(a->unpack, i))
-            continue;
-        if (atomic_load(&a->cancelled)) {
-            r = err_set(err, ERR_CANCELLED, "another release is wanted");
-        } else if (delta_read_segment(decoder, i, segment, &why) < 0) {
-            if ((*ret_refused)++ == 0)
-                log_info("the delta does not give segment %zu: %s", i, why.text);
-        } else {
-            r = unpack_segment(a->unpack, i, segment, manifest_segment_bytes(a->manifest, i), err);
-        }
+/* Every needed segment, and every leaf, of the full pack, whose table is not known. */
+static void plan_all(const struct assembly *a, const struct offer *full, const struct bitmap *here,
+                     struct plan *ret)
+{
+    *ret = (struct plan){ .npacks = 1 };
+    bitmap_init(&ret->take[0], a->manifest->nsegments);
+    bitmap_init(&ret->leaves[0], (size_t)((offer_bytes(full) + LEAF_BYTES - 1) / LEAF_BYTES));
+    for (size_t i = 0; i < a->manifest->nsegments; i++)
+        bitmap_put(&ret->take[0], i, unpack_needed(a->unpack, i));
+    for (size_t i = 0; i < ret->leaves[0].bits; i++) {
+        uint64_t left = offer_bytes(full) - (uint64_t)i * LEAF_BYTES;
+
+        bitmap_put(&ret->leaves[0], i, true);
+        if (!bitmap_get(here, i))
+            ret->missing[0] += left < LEAF_BYTES ? left : LEAF_BYTES;
     }
-    free(segment);
-    return r;
+    ret->missing_bytes = ret->missing[0];
 }
 
-static int apply_delta(struct assembly *a, struct pack_file *file, uint64_t bytes,
-                       struct tree_files *base, struct err *err)
+/* Puts what was planned for the ready ones at their places among all. */
+static void spread(struct plan *p, const size_t *places, size_t n)
 {
-    struct delta_files files = { tree_files_read, base };
-    struct delta *delta = NULL;
-    struct delta_decoder *decoder;
-    struct delta_decoder_options o;
-    size_t refused = 0;
-    int r = delta_read(&delta, read_pack, file, bytes, a->base_manifest, &a->base_artifact,
-                       a->manifest, &a->artifact, err);
+    struct plan all = { .npacks = n, .missing_bytes = p->missing_bytes };
 
-    if (r < 0)
-        return blame(r, err);
-    o = (struct delta_decoder_options){ delta,  a->base_manifest, a->manifest,
-                                        &files, read_pack,        file };
-    decoder = delta_decoder_new(&o);
-    r = unpack_delta(a, decoder, &refused, err);
-    delta_decoder_free(decoder);
-    delta_free(delta);
-    a->needed = unpack_needed_bytes(a->unpack);
-    if (refused > 0)
-        log_info("%zu segments are taken from the full pack", refused);
-    return r;
+    for (size_t i = 0; i < p->npacks; i++) {
+        all.take[places[i]] = p->take[i];
+        all.leaves[places[i]] = p->leaves[i];
+        all.missing[places[i]] = p->missing[i];
+    }
+    *p = all;
 }
 
-int assembly_apply_delta(struct assembly *a, const char *path, struct err *err)
+int assembly_plan(struct assembly *a, struct offer *const *offers, size_t n,
+                  const struct bitmap *here, struct plan *ret, struct err *err)
 {
-    AUTO_FREE char *base = releases_path(a->dir, &a->base);
-    AUTO_FREE char *base_tree = mem_printf("%s/tree", base);
-    struct tree_files *files = NULL;
-    struct pack_file file;
-    uint64_t bytes = 0;
-    int r = open_pack(&file, &bytes, path, err);
+    struct planner_pack packs[PLANNER_PACKS_MAX];
+    size_t places[PLANNER_PACKS_MAX], ready = 0;
+    struct bitmap needed;
+    bool ok;
 
-    if (r < 0)
-        return r;
-    unreserve(a);
-    if (tree_files_open(&files, base_tree, a->base_manifest, err) == 0)
-        r = apply_delta(a, &file, bytes, files, err);
+    bitmap_init(&needed, a->manifest->nsegments);
+    for (size_t i = 0; i < needed.bits; i++)
+        bitmap_put(&needed, i, unpack_needed(a->unpack, i));
+    for (size_t i = 0; i < n && i < PLANNER_PACKS_MAX; i++) {
+        if (offers[i] == NULL || !offer_is_ready(offers[i]))
+            continue;
+        offer_planner(offers[i], &packs[ready]);
+        packs[ready].here = &here[i];
+        places[ready++] = i;
+    }
+    ok = planner_choose(ret, packs, ready, &needed);
+    bitmap_release(&needed);
+    if (ok)
+        spread(ret, places, n);
+    else if (n > 0 && offers[0] != NULL && !offer_is_ready(offers[0]))
+        plan_all(a, offers[0], &here[0], ret);
     else
-        r = err_set(err, ERR_CORRUPT, "the base is gone");
-    tree_files_close(files);
-    close(file.fd);
+        return err_set(err, ERR_NOT_FOUND, "no pack gives all segments");
+    if (check_space(a, ret->missing_bytes, err) == 0)
+        return 0;
+    plan_release(ret);
+    return -(int)err->code;
+}
+
+int assembly_apply(struct assembly *a, struct offer *o, const char *path, const struct bitmap *take,
+                   size_t *ret_refused, struct err *err)
+{
+    struct offer_target t = target_of(a);
+    struct offer_use use = { &t, a->bases, a->unpack, take, &a->cancelled, &a->applied };
+    uint64_t bytes = 0;
+    int r;
+
+    for (size_t i = 0; i < a->manifest->nsegments; i++) {
+        if (bitmap_get(take, i) && unpack_needed(a->unpack, i))
+            bytes += manifest_segment_bytes(a->manifest, i);
+    }
+    atomic_store(&a->applied, 0);
+    atomic_store(&a->to_apply, bytes);
+    unreserve(a);
+    r = offer_read(o, path, &t, a->bases, err);
+    if (r > 0)
+        r = err_set(err, ERR_CORRUPT, "the pack's table ends behind it");
+    if (r == 0)
+        r = offer_apply(o, path, &use, ret_refused, err);
+    a->needed = unpack_needed_bytes(a->unpack);
     return r;
+}
+
+void assembly_applied(struct assembly *a, uint64_t *ret_bytes, uint64_t *ret_of_bytes)
+{
+    *ret_bytes = atomic_load(&a->applied);
+    *ret_of_bytes = atomic_load(&a->to_apply);
 }
 
 /* RELEASE.tmp holds tree, manifest and release.doc, each complete and on disk. */
@@ -394,20 +342,14 @@ static int publish(struct assembly *a, struct err *err)
     return dir_sync(releases, err);
 }
 
-int assembly_finish(struct assembly *a, const char *pack, struct err *err)
+int assembly_finish(struct assembly *a, const struct receipt *r, struct err *err)
 {
-    int r = 0;
-
     unreserve(a);
-    if (a->needed > 0 && pack == NULL)
-        r = err_set(err, ERR_INTERNAL, "a pack is needed");
-    if (r == 0 && a->needed > 0)
-        r = unpack_from(a, pack, err);
-    if (r == 0)
-        r = unpack_finish(a->unpack, err);
-    if (r < 0)
-        return r;
+    if (unpack_finish(a->unpack, err) < 0)
+        return -(int)err->code;
     unpack_close(a->unpack);
     a->unpack = NULL;
+    if (receipt_save(r, a->staging, err) < 0)
+        return -(int)err->code;
     return publish(a, err);
 }

@@ -1,12 +1,13 @@
-/* assemble.h - a release on disk from its manifest, packs and the release before.
+/* assemble.h - a release on disk from its manifest, packs and the releases that are here already.
  *
  *     assembly_new(&a, &spec)
- *     assembly_prepare(a, err)       makes releases/RELEASE.tmp, links what the base has, reserves
- *                                    the space of the rest
- *     assembly_needed_bytes(a)       0: no pack is needed
- *     assembly_apply_delta(a, …)     what the delta pack and the base give; the rest stays needed
- *     assembly_leaves(a, pack, …)    the leaves of the full pack that hold what is needed
- *     assembly_finish(a, pack, err)  decodes, verifies, writes, fsyncs, renames to RELEASE
+ *     assembly_prepare(a, err)         makes releases/RELEASE.tmp, links what other releases have,
+ *                                      reserves the space of the rest
+ *     assembly_needed_bytes(a)         0: no pack is needed
+ *     assembly_read(a, offer, …)       the table of a pack whose head is here
+ *     assembly_plan(a, offers, …)      from which packs, and which leaves of them
+ *     assembly_apply(a, offer, …)      decodes, verifies and writes segments; then plan again
+ *     assembly_finish(a, receipt, err) fsyncs, renames to RELEASE
  *     assembly_free(a)
  *
  * All but the questions block: one at a time, in the work pool. Each may be repeated after a failure
@@ -20,6 +21,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/sha256.h"
+#include "offer.h"
+#include "receipt.h"
 #include "wire/codec.h"
 
 struct assembly_spec {
@@ -27,7 +30,7 @@ struct assembly_spec {
     struct hash release, artifact;
     struct bytes doc;      /* the signed release document */
     struct bytes manifest; /* its SHA-256 is artifact; empty: what an earlier attempt has kept */
-    struct hash base;      /* a release on disk, or zero */
+    struct hash base;      /* the release that runs, whose files are taken first; or zero */
 };
 
 struct assembly;
@@ -49,22 +52,30 @@ uint64_t assembly_stream_bytes(const struct assembly *a);
 
 bool assembly_needs_all(const struct assembly *a); /* no segment is here */
 size_t assembly_segments(const struct assembly *a);
-/* The artifact of the base, if there is one that a delta may be applied to. */
-bool assembly_base(const struct assembly *a, struct hash *ret);
+const struct bases *assembly_bases(const struct assembly *a);
 
-/* Writes the needed segments that the complete delta pack at path gives. A segment that it does not
- * give (the base's file is not what it was) only stays needed. -ERR_CORRUPT: the pack is of no use;
- * -ERR_NO_SPACE; -ERR_CANCELLED. */
-MUST_CHECK int assembly_apply_delta(struct assembly *a, const char *path, struct err *err);
+/* As offer_read(). */
+MUST_CHECK int assembly_read(struct assembly *a, struct offer *o, const char *path,
+                             struct err *err);
+/* Do these, as far as their tables have been read, give all that is needed? */
+bool assembly_is_given(const struct assembly *a, const struct offer *o);
 
-/* The leaves of the full pack at path (pack_bytes; those of its header are there) that hold what is
- * needed, and the header's. Inits *ret, unless it fails: as assembly_finish(). */
-MUST_CHECK int assembly_leaves(struct assembly *a, const char *path, uint64_t pack_bytes,
-                               struct bitmap *ret, struct err *err);
+/* here[i]: leaves of offers[i] that are here (0 bits: none). Offers that are not ready are left out,
+ * unless no other one gives what is needed and the first one, the full pack, is not ready: then the plan
+ * is all of it. -ERR_NOT_FOUND: a segment that none gives; -ERR_NO_SPACE: not for what would be
+ * fetched and written. */
+MUST_CHECK int assembly_plan(struct assembly *a, struct offer *const *offers, size_t n,
+                             const struct bitmap *here, struct plan *ret, struct err *err);
 
-/* pack: path of the full pack, of which the leaves that are needed are there; NULL if nothing is needed. -ERR_CORRUPT: the pack does not
- * give what the manifest promises; -ERR_NO_SPACE; -ERR_CANCELLED. */
-MUST_CHECK int assembly_finish(struct assembly *a, const char *pack, struct err *err);
-void assembly_cancel(struct assembly *a); /* from another thread: finish ends soon */
+/* offer_apply(), and offer_read() before that if need be. */
+MUST_CHECK int assembly_apply(struct assembly *a, struct offer *o, const char *path,
+                              const struct bitmap *take, size_t *ret_refused, struct err *err);
+/* Of the stream, decoded by the assembly_apply() that is under way, or was last, and to be decoded by
+ * it. From any thread. */
+void assembly_applied(struct assembly *a, uint64_t *ret_bytes, uint64_t *ret_of_bytes);
+
+/* -ERR_AGAIN: something is still needed. */
+MUST_CHECK int assembly_finish(struct assembly *a, const struct receipt *r, struct err *err);
+void assembly_cancel(struct assembly *a); /* from another thread: assembly_apply() ends soon */
 
 #endif

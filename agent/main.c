@@ -20,7 +20,7 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2, VERSION_LINK = LINK_VERSION };
 static const char usage[] =
     "Usage: engine-agent run --region HOST:PORT --identity DIR --root DIR --listen ADDR:PORT\n"
     "                        [--label KEY=VALUE]... [--ready-file FILE] [--parent-fd N]\n"
-    "                        [--stop-services-with-parent]\n"
+    "                        [--keep-packs SECONDS] [--stop-services-with-parent]\n"
     "       engine-agent status --root DIR [-o text|json]\n"
     "       engine-agent fetch REFERENCE --to PATH [--seed-for DURATION]...  (fetch --help)\n"
     "       engine-agent --help | --version\n"
@@ -34,6 +34,9 @@ static const char usage[] =
     "  --label KEY=VALUE     say what this machine is; arch is its CPU unless given\n"
     "  --ready-file FILE     published once peers are accepted: {\"pid\":n,\"link\":port}\n"
     "  --parent-fd N         read end of a pipe; stop at its end\n"
+    "  --keep-packs SECONDS  what runs well, and nobody has wanted for that long, is not kept to "
+    "be\n"
+    "                        given to others; 3600 unless given\n"
     "  --stop-services-with-parent\n"
     "                        on SIGTERM and at the end of --parent-fd stop the services, too\n"
     "guard    what run starts for itself with --stop-services-with-parent; see guard.h\n"
@@ -154,6 +157,11 @@ static int take_flag(struct flags *f, int flag, char *value)
             return wrong("--parent-fd %s: not a file descriptor", value);
         f->o.parent_fd = (int)number;
         return 0;
+    case 'K':
+        if (parse_number(value, 1, 1 << 30, &number) < 0)
+            return wrong("--keep-packs %s: not a number of seconds", value);
+        f->o.keep_packs_ms = (int64_t)number * 1000;
+        return 0;
     case 'S':
         f->o.stop_services = true;
         return 0;
@@ -176,6 +184,7 @@ static int parse_flags(struct flags *f, int argc, char **argv)
         { "label", required_argument, NULL, 'L' },
         { "ready-file", required_argument, NULL, 'R' },
         { "parent-fd", required_argument, NULL, 'P' },
+        { "keep-packs", required_argument, NULL, 'K' },
         { "stop-services-with-parent", no_argument, NULL, 'S' },
         { "output", required_argument, NULL, 'o' },
         { NULL, 0, NULL, 0 },

@@ -29,7 +29,7 @@ enum { PLANNER_PACKS_MAX = 8, PLANNER_RANGES = 2 };
 /* What must be here of a pack to give one segment: ascending byte ranges; length 0: none. */
 struct planner_part {
     uint64_t at[PLANNER_RANGES];
-    uint32_t len[PLANNER_RANGES];
+    uint64_t len[PLANNER_RANGES];
 };
 
 struct planner_pack { /* all borrowed */

@@ -244,6 +244,22 @@ static int youngest_first(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+size_t releases_list(const char *dir, struct hash *out, size_t max)
+{
+    AUTO_FREE char *path = mem_printf("%s/releases", dir);
+    struct found_list l = { .path = path };
+    size_t n = 0;
+
+    if (path_exists(path) && dir_each(path, note_found, &l, NULL) == 0 && l.count > 0)
+        qsort(l.items, l.count, sizeof(*l.items), youngest_first);
+    for (size_t i = 0; i < l.count && n < max; i++) {
+        if (l.items[i].whole)
+            out[n++] = l.items[i].release;
+    }
+    free(l.items);
+    return n;
+}
+
 static bool is_kept(const struct found *f, const struct hash *keep, size_t nkeep)
 {
     for (size_t i = 0; i < nkeep; i++) {
@@ -253,11 +269,12 @@ static bool is_kept(const struct found *f, const struct hash *keep, size_t nkeep
     return false;
 }
 
-int releases_prune(const char *dir, const struct hash *keep, size_t nkeep, struct err *err)
+int releases_prune(const char *dir, const struct hash *keep, size_t nkeep, size_t spare,
+                   struct err *err)
 {
     AUTO_FREE char *path = mem_printf("%s/releases", dir);
     struct found_list l = { .path = path };
-    int spare = 0;
+    size_t spared = 0;
     int r = path_exists(path) ? dir_each(path, note_found, &l, err) : 0;
 
     if (l.count > 0)
@@ -268,7 +285,7 @@ int releases_prune(const char *dir, const struct hash *keep, size_t nkeep, struc
 
         if (f->gone)
             r = dir_remove(entry, err);
-        else if (!is_kept(f, keep, nkeep) && !(f->whole && spare++ < RELEASES_SPARE))
+        else if (!is_kept(f, keep, nkeep) && !(f->whole && spared++ < spare))
             r = releases_remove(dir, &f->release, err);
     }
     free(l.items);

@@ -17,6 +17,8 @@ enum { RELEASES_SPARE = 2 }; /* kept besides those that are needed */
 char *releases_path(const char *dir, const struct hash *release); /* gives …/releases/RELEASE */
 char *releases_staging(const char *dir, const struct hash *release); /* gives ….tmp */
 bool releases_has(const char *dir, const struct hash *release);
+/* Those that are there whole, youngest first, at most max; how many. */
+size_t releases_list(const char *dir, struct hash *out, size_t max);
 
 /* Zero if there is none. */
 MUST_CHECK int releases_current(const char *dir, struct hash *ret, struct err *err);
@@ -37,9 +39,9 @@ MUST_CHECK int releases_verify(const char *dir, const struct hash *release,
 
 /* Removes one, whole or half-made. Not there: fine. */
 MUST_CHECK int releases_remove(const char *dir, const struct hash *release, struct err *err);
-/* Removes all but keep[] and the RELEASES_SPARE youngest others, and what was left half-made (but
- * of keep[]). */
-MUST_CHECK int releases_prune(const char *dir, const struct hash *keep, size_t nkeep,
+/* Removes all but keep[] and the `spare` youngest others, and what was left half-made (but of
+ * keep[]). */
+MUST_CHECK int releases_prune(const char *dir, const struct hash *keep, size_t nkeep, size_t spare,
                               struct err *err);
 
 #endif

@@ -129,7 +129,7 @@ static void run_prune(struct work *w)
     struct service *s = CONTAINER_OF(w, struct service, prune);
     struct err err = ERR_INIT;
 
-    if (releases_prune(s->dir, s->prune_keep, COUNT_OF(s->prune_keep), &err) < 0)
+    if (releases_prune(s->dir, s->prune_keep, COUNT_OF(s->prune_keep), s->prune_spare, &err) < 0)
         log_warn("service %s: %s", s->name, err.text);
 }
 
@@ -158,6 +158,7 @@ void service_prune(struct service *s)
     }
     if (s->stage != NULL)
         s->prune_keep[4] = *stage_release(s->stage);
+    s->prune_spare = s->needs_space ? 0 : RELEASES_SPARE;
     s->pruning = true;
     s->prune.run = run_prune;
     s->prune.done = pruned;
@@ -344,6 +345,7 @@ void service_tick(struct service *s)
 
     if (log_file_bound(s->log_path, &err) < 0)
         log_warn("service %s: %s", s->name, err.text);
+    service_free_packs(s);
     service_poke(s);
 }
 

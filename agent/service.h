@@ -36,6 +36,8 @@ enum {
     SERVICE_RETRY_MS = 2000, /* after a failure of our own disk */
     SERVICE_SOURCES_MAX = 4, /* releases of which we know the packs */
     SERVICE_VERIFIED_MAX = 8,
+    SERVICE_KEEP_PACKS_MS = 3600000, /* of what runs well, since somebody last wanted some of it */
+    SERVICE_TELL_APPLY_MS = 5000,    /* between lines about a decoding that lasts */
 };
 
 /* What services share; outlives them. */
@@ -50,8 +52,11 @@ struct service_host {
     const char *root; /* absolute */
     const char *machine;
     const char *region; /* "" until known */
+    int64_t keep_packs_ms;
     /* Is the pack used by a service other than that one? */
     bool (*pack_is_used)(void *ctx, const struct hash *pack, const char *service);
+    /* Does one stage a release with it? */
+    bool (*pack_is_staged)(void *ctx, const struct hash *pack, const char *service);
     void (*pack_dropped)(void *ctx, const struct hash *pack);
     void (*staged)(void *ctx);  /* a release: its last progress is to be told before its report */
     void (*stopped)(void *ctx); /* after service_stop() */
@@ -72,6 +77,7 @@ bool service_progress(const struct service *s, struct msg_progress *ret);
 void service_describe(const struct service *s, struct msg_service *ret);
 /* Nothing that a live goal asks for is still unknown: packs that no service uses are of no use. */
 bool service_is_settled(const struct service *s);
+bool service_is_staging(const struct service *s);
 bool service_uses_pack(const struct service *s, const struct hash *pack);
 /* Once a while: bounds the log. */
 void service_tick(struct service *s);

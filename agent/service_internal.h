@@ -69,12 +69,17 @@ struct service {
     struct exchange_fetch reseed;
     bool reseeding;
     size_t reseed_at;
-    struct stage_progress progress;
-    struct hash progress_release;
+    int64_t packs_ms;               /* since when we have them */
+    struct hash packs_freed;        /* release that nobody has wanted packs of for long */
+    bool needs_space;               /* the disk was full: releases that are only spare go */
+    struct stage_progress progress; /* of progress_release; zero: nothing to tell */
+    struct hash progress_release, receipt_release; /* the latter: whose receipt was looked for */
     char progress_deployment[NAME_MAX_BYTES + 1];
+    int64_t told_apply_ms;
 
     struct work prune;
     struct hash prune_keep[5];
+    size_t prune_spare;
     bool pruning, prune_again;
     bool unsaved;  /* the journal in memory is ahead of the disk */
     bool counted;  /* the next start of this trial is in the journal already */
@@ -99,6 +104,7 @@ void service_stage_step(struct service *s, const struct goal *g); /* begins, goe
 /* Kept for the next report; logged if it is another than before. */
 void service_stage_failed(struct service *s, const struct hash *release, const struct err *err);
 void service_note_progress(struct service *s);
+void service_free_packs(struct service *s); /* if nobody has wanted any of them for long */
 
 /* service_switch.c */
 void switch_verify(struct service *s, const struct hash *release);

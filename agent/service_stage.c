@@ -22,6 +22,7 @@ static void take_packs(struct service *s, const struct sources *src)
 {
     memcpy(s->packs, src->packs, sizeof(s->packs));
     s->npacks = src->npacks;
+    s->packs_ms = loop_now_ms(s->host.loop);
 }
 
 void service_sources(struct service *s, const struct msg_sources *m)
@@ -50,10 +51,34 @@ void service_sources(struct service *s, const struct msg_sources *m)
     service_poke(s);
 }
 
+/* A decoding that lasts is told of now and then. */
+static void tell_apply(struct service *s, const struct stage_progress *p)
+{
+    int64_t now_ms = loop_now_ms(s->host.loop);
+    char hex[HASH_HEX];
+
+    if (p->apply_bytes == 0) {
+        s->told_apply_ms = now_ms;
+        return;
+    }
+    if (now_ms - s->told_apply_ms < SERVICE_TELL_APPLY_MS)
+        return;
+    s->told_apply_ms = now_ms;
+    log_info("service %s: release %.12s: %llu of %llu MB are decoded", s->name,
+             hash_hex(stage_release(s->stage), hex),
+             (unsigned long long)(p->applied_bytes / 1000000),
+             (unsigned long long)(p->apply_bytes / 1000000));
+}
+
 void service_note_progress(struct service *s)
 {
-    if (s->stage != NULL)
-        stage_progress(s->stage, &s->progress);
+    struct stage_progress p;
+
+    if (s->stage == NULL || !stage_progress(s->stage, &p))
+        return;
+    s->progress = p;
+    s->progress_release = *stage_release(s->stage);
+    tell_apply(s, &p);
 }
 
 void service_stage_failed(struct service *s, const struct hash *release, const struct err *err)
@@ -69,32 +94,61 @@ static void stage_again(struct timer *t)
     service_poke(CONTAINER_OF(t, struct service, stage_retry));
 }
 
-static void staged(void *ctx, struct stage *stage, int status, const struct err *err)
+static void say_staged(const struct service *s, const struct hash *release)
 {
-    struct service *s = ctx;
+    const struct stage_progress *p = &s->progress;
+    char hex[HASH_HEX];
+
+    log_info(
+        "service %s: staged release %.12s: %llu bytes fetched, %llu of them from machines; %llu "
+        "saved",
+        s->name, hash_hex(release, hex), (unsigned long long)p->staged_bytes,
+        (unsigned long long)p->peer_bytes, (unsigned long long)p->saved_bytes);
+}
+
+static void stage_worked(struct service *s, const struct stage *stage)
+{
+    say_staged(s, stage_release(stage));
+    if (stage_is_verified(stage))
+        switch_mark_verified(s, stage_release(stage));
+    memset(&s->stage_failed, 0, sizeof(s->stage_failed));
+    s->stage_attempt = 0;
+    s->needs_space = false;
+    timer_stop(&s->retry); /* of what was wrong with it before */
+    service_prune(s);
+    s->host.staged(s->host.ctx);
+}
+
+/* The first time that the disk is full, releases that are only spare make room, and nobody hears of
+ * it. */
+static void stage_did_not(struct service *s, const struct stage *stage, const struct err *err)
+{
     int64_t delay = (int64_t)SERVICE_STAGE_RETRY_MIN_MS
                     << (s->stage_attempt < 8 ? s->stage_attempt : 8);
 
-    service_note_progress(s);
-    s->stage = NULL;
-    if (status == 0) {
-        char hex[HASH_HEX];
-
-        log_info("service %s: staged release %.12s", s->name, hash_hex(stage_release(stage), hex));
-        if (stage_is_verified(stage))
-            switch_mark_verified(s, stage_release(stage));
-        memset(&s->stage_failed, 0, sizeof(s->stage_failed));
-        s->stage_attempt = 0;
-        timer_stop(&s->retry); /* of what was wrong with it before */
+    if (err->code == ERR_NO_SPACE && !s->needs_space) {
+        log_warn("service %s: %s: old releases make room", s->name, err->text);
+        s->needs_space = true;
         service_prune(s);
-        s->host.staged(s->host.ctx);
     } else {
         service_stage_failed(s, stage_release(stage), err);
-        s->stage_attempt++;
-        if (delay > SERVICE_STAGE_RETRY_MAX_MS)
-            delay = SERVICE_STAGE_RETRY_MAX_MS;
-        timer_start(s->host.loop, &s->stage_retry, delay, 0, stage_again);
     }
+    s->stage_attempt++;
+    if (delay > SERVICE_STAGE_RETRY_MAX_MS)
+        delay = SERVICE_STAGE_RETRY_MAX_MS;
+    timer_start(s->host.loop, &s->stage_retry, delay, 0, stage_again);
+}
+
+static void staged(void *ctx, struct stage *stage, int status, const struct err *err)
+{
+    struct service *s = ctx;
+
+    service_note_progress(s);
+    s->stage = NULL;
+    if (status == 0)
+        stage_worked(s, stage);
+    else
+        stage_did_not(s, stage, err);
     stage_free(stage);
     service_poke(s);
 }
@@ -118,28 +172,10 @@ static void reseed_next(struct service *s);
 static void reseeded(struct exchange_fetch *f, int status)
 {
     struct service *s = CONTAINER_OF(f, struct service, reseed);
-    const struct goal *g = service_goal(s);
-    const struct sources *src = g == NULL ? NULL : find_sources(s, &g->release);
 
     s->reseeding = false;
-    if (status < 0) {
+    if (status < 0)
         log_debug("service %s: give the pack again: %s", s->name, f->err.text);
-        return;
-    }
-    if (src != NULL && hash_equal(&src->packs[0], &s->packs[0])) {
-        struct stage_progress *p = &s->progress;
-
-        /* What the agent before us has fetched is told again: nobody else may remember it. */
-        if (s->reseed_at == 0)
-            *p = (struct stage_progress){ 0 };
-        s->progress_release = g->release;
-        snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", g->deployment);
-        p->staged_bytes += f->have_bytes;
-        p->wanted_bytes += f->total_bytes;
-        p->seed_bytes += f->seed_bytes;
-        p->peer_bytes += f->peer_bytes;
-        s->host.staged(s->host.ctx);
-    }
     s->reseed_at++;
     reseed_next(s);
 }
@@ -165,20 +201,43 @@ static void reseed_next(struct service *s)
 /* Staged by an agent before us, and its packs are still here: others may need them. */
 static void reseed(struct service *s, const struct sources *src)
 {
-    if (s->npacks > 0 || s->stage != NULL)
+    if (s->npacks > 0 || s->stage != NULL || hash_equal(&s->packs_freed, &src->release))
         return;
     take_packs(s, src);
     s->reseed_at = 0;
     reseed_next(s);
 }
 
+void service_free_packs(struct service *s)
+{
+    const struct goal *g = service_goal(s);
+    int64_t wanted_ms = s->packs_ms;
+
+    if (s->npacks == 0 || s->stage != NULL || s->reseeding || g == NULL ||
+        s->verdict != VERDICT_GOOD || !hash_equal(&s->journal.release, &g->release))
+        return;
+    for (size_t i = 0; i < s->npacks; i++) {
+        int64_t given_ms = exchange_given_ms(s->host.exchange, &s->packs[i]);
+
+        wanted_ms = given_ms > wanted_ms ? given_ms : wanted_ms;
+    }
+    if (loop_now_ms(s->host.loop) - wanted_ms < s->host.keep_packs_ms)
+        return;
+    log_info("service %s: nobody wants its packs any more: they are deleted", s->name);
+    s->packs_freed = g->release;
+    drop_pack(s);
+}
+
 static void begin_stage(struct service *s, const struct goal *g, const struct sources *src,
                         const struct release *release)
 {
+    AUTO_FREE char *packs_dir = mem_printf("%s/packs", s->host.root);
     struct stage_options o = { .loop = s->host.loop,
                                .pool = s->host.pool,
                                .exchange = s->host.exchange,
                                .dir = s->dir,
+                               .packs_dir = packs_dir,
+                               .deployment = g->deployment,
                                .release = g->release,
                                .base = s->journal.release,
                                .doc = *goals_release_doc(s->host.goals, &g->release),
@@ -199,10 +258,32 @@ static void begin_stage(struct service *s, const struct goal *g, const struct so
         memset(&o.base, 0, sizeof(o.base));
     memcpy(o.packs, src->packs, sizeof(o.packs));
     take_packs(s, src);
-    s->progress = (struct stage_progress){ 0 };
-    s->progress_release = g->release;
+    memset(&s->progress_release, 0, sizeof(s->progress_release));
+    memset(&s->packs_freed, 0, sizeof(s->packs_freed));
     snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", g->deployment);
+    s->receipt_release = g->release;
     stage_start(&s->stage, &o, staged, s);
+}
+
+/* It was staged by an agent before us: what that cost is told again, as it was. */
+static void take_receipt(struct service *s, const struct goal *g)
+{
+    AUTO_FREE char *path = releases_path(s->dir, &g->release);
+    struct receipt r;
+
+    if (hash_equal(&s->receipt_release, &g->release))
+        return;
+    s->receipt_release = g->release;
+    if (receipt_load(&r, path, NULL) < 0)
+        return;
+    s->progress = (struct stage_progress){ .staged_bytes = r.wanted_bytes,
+                                           .wanted_bytes = r.wanted_bytes,
+                                           .seed_bytes = r.seed_bytes,
+                                           .peer_bytes = r.peer_bytes,
+                                           .saved_bytes = r.saved_bytes };
+    s->progress_release = g->release;
+    snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", r.deployment);
+    s->host.staged(s->host.ctx);
 }
 
 void service_stage_step(struct service *s, const struct goal *g)
@@ -216,16 +297,24 @@ void service_stage_step(struct service *s, const struct goal *g)
         stage_free(s->stage);
         s->stage = NULL;
         s->stage_attempt = 0;
+        s->needs_space = false;
         timer_stop(&s->stage_retry);
     }
     if (s->npacks > 0 && (src == NULL || !hash_equal(&s->packs[0], &src->packs[0])) &&
         (g == NULL || service_goal_is_live(s, g)) && s->stage == NULL)
         drop_pack(s);
+    if (wanted && s->stage == NULL && releases_has(s->dir, &g->release))
+        take_receipt(s, g);
     if (src == NULL || s->stage != NULL || s->reseeding)
         return;
     if (releases_has(s->dir, &g->release))
         reseed(s, src);
-    else if (release != NULL && !s->stage_retry.active)
+    else if (release == NULL || s->stage_retry.active)
+        return;
+    else if (s->host.pack_is_staged(s->host.ctx, &src->packs[0],
+                                    s->name)) /* its bytes are ours, too */
+        timer_start(s->host.loop, &s->stage_retry, SERVICE_STAGE_RETRY_MIN_MS, 0, stage_again);
+    else
         begin_stage(s, g, src, release);
 }
 
@@ -233,19 +322,23 @@ bool service_progress(const struct service *s, struct msg_progress *ret)
 {
     struct stage_progress p = s->progress;
 
-    if (hash_is_zero(&s->progress_release))
+    if (s->stage != NULL ? !stage_progress(s->stage, &p) : hash_is_zero(&s->progress_release))
         return false;
-    if (s->stage != NULL)
-        stage_progress(s->stage, &p);
     *ret = (struct msg_progress){ .service = s->name,
                                   .deployment = (char *)(uintptr_t)s->progress_deployment,
-                                  .release = s->progress_release,
+                                  .release = s->stage != NULL ? *stage_release(s->stage)
+                                                              : s->progress_release,
                                   .staged_bytes = p.staged_bytes,
                                   .wanted_bytes = p.wanted_bytes,
                                   .seed_bytes = p.seed_bytes,
                                   .peer_bytes = p.peer_bytes,
                                   .saved_bytes = p.saved_bytes };
     return true;
+}
+
+bool service_is_staging(const struct service *s)
+{
+    return s->stage != NULL;
 }
 
 bool service_uses_pack(const struct service *s, const struct hash *pack)

@@ -2,48 +2,64 @@
  *
  *   LOOK      what an interrupted attempt has left: the manifest
  *   MANIFEST  fetched by its digest from any neighbour
- *   PREPARE   in the work pool: files of the release before are linked, space is reserved
- *   INDEX     how large the packs are, and what each delta's base is; skipped, like all that follows
- *             but FINISH, if nothing is needed
- *   DELTA     the smallest delta pack whose base is the release before, leaf by leaf (exchange.h)
- *   APPLY     in the work pool: the segments that it gives are verified and written
- *   HEADER    of the full pack, if something is still needed: where its segments lie
- *   FETCH     the leaves that hold what is needed, or all of them
- *   FINISH    in the work pool: segments decoded, verified, written; fsync; rename
+ *   PREPARE   in the work pool: files of the releases that are here are linked, space is reserved
+ *   PLAN      looks at the packs: index, head (where the table lies), for a delta whose base is no
+ *             release here its base's manifest; then, in the pool, which leaves of which packs are the
+ *             fewest bytes (planner.h)
+ *   FETCH     one pack of the plan, deltas first (exchange.h)
+ *   APPLY     in the pool: the segments that it gives are decoded, verified and written; then PLAN again
+ *             if something is still needed
+ *   FINISH    in the pool: fsync; rename
  *
+ * A plan is made anew when something changes: a segment that a delta did not give (its base file is
+ * gone, or has rotted) is needed from elsewhere; a delta that joins while the full pack is on its way
+ * is looked at meanwhile, and taken if it is less than what is still to come; a delta that is withdrawn
+ * is left. Nothing that was verified is fetched or decoded again.
+ *
+ * What can be wrong, and what happens:
+ *   - a base file has rotted, or its release is deleted: its segments come from the full pack
+ *   - a kept pack has rotted: its leaves on disk are hashed anew, and the bad ones fetched again
+ *   - a kept pack's file is gone: it is fetched again
+ *   - a pack does not give what the manifest promises: it is deleted; a delta is done without, with the
+ *     full pack the attempt fails
+ *   - the disk is full: the attempt fails with "no space"; what is verified stays
  * Each failure ends the attempt with an error that starts with the step; the next attempt goes on
- * from what is verified on disk, so that after kill -9, too, no verified byte is fetched again. A
- * pack that does not give what the manifest promises is deleted, and the attempt fails; if it was a
- * delta, the attempt goes on with the full pack. */
+ * from what is verified on disk, so that after kill -9, too, no verified byte is fetched again. */
 #ifndef AGENT_STAGE_H
 #define AGENT_STAGE_H
 
 #include "io/work.h"
+#include "receipt.h"
 #include "store/exchange.h"
 #include "wire/manifest.h"
 
 enum {
     STAGE_OFFER_MAX = 8 << 20, /* manifests up to this size are given to others, too */
     STAGE_PACKS_MAX = 8,
-    STAGE_SMALL_BYTES =
-        4 << 20, /* artifacts up to this size are fetched without looking for less */
+    STAGE_LOOK_MS = 60000,     /* for index and head of a delta, and between bytes of a delta */
+    STAGE_MANIFEST_MS = 10000, /* for the manifest of a delta's base: nobody may have it any more */
+    STAGE_INDEX_MS = 5000,     /* for the full pack's size, when nothing is needed */
 };
 
 struct stage_options {
     struct loop *loop;
     struct work_pool *pool;
     struct exchange *exchange;
-    const char *dir; /* ROOT/services/SERVICE */
-    struct hash release, artifact, base;
-    struct bytes doc;                   /* the signed release document */
-    struct hash packs[STAGE_PACKS_MAX]; /* the full one, then deltas */
+    const char *dir;                     /* ROOT/services/SERVICE */
+    const char *packs_dir;               /* the exchange's */
+    const char *deployment;              /* that asks for it */
+    struct hash release, artifact, base; /* base: the release that runs, or zero */
+    struct bytes doc;                    /* the signed release document */
+    struct hash packs[STAGE_PACKS_MAX];  /* the full one, then deltas */
     size_t npacks;
 };
 
+/* By earlier attempts, too. */
 struct stage_progress {
-    uint64_t staged_bytes, wanted_bytes; /* of packs */
-    uint64_t seed_bytes, peer_bytes;     /* of these, also by earlier attempts */
-    uint64_t saved_bytes; /* that the full pack has more; of the stream if all of it was here */
+    uint64_t staged_bytes, wanted_bytes; /* of packs: that are here, that will be */
+    uint64_t seed_bytes, peer_bytes;     /* of those that are here */
+    uint64_t saved_bytes;                /* that the full pack has more than is wanted */
+    uint64_t applied_bytes, apply_bytes; /* of the stream, decoded and to be decoded; 0 of 0: no */
 };
 
 struct stage;
@@ -53,12 +69,13 @@ struct stage;
 void stage_start(struct stage **ret, const struct stage_options *o,
                  void (*done)(void *ctx, struct stage *s, int status, const struct err *err),
                  void *ctx);
-void stage_progress(const struct stage *s, struct stage_progress *ret);
+/* False: no plan has been made yet. */
+bool stage_progress(struct stage *s, struct stage_progress *ret);
 /* After success: all of it was verified by this attempt. */
 bool stage_is_verified(const struct stage *s);
 const struct hash *stage_release(const struct stage *s);
-/* The packs that there are now. A delta that has come while the full pack is being fetched is taken
- * instead, unless most of it is here. */
+/* The packs that there are now, the full one first (it must be the same). Deltas that are not among them
+ * are withdrawn. */
 void stage_packs(struct stage *s, const struct hash *packs, size_t n);
 /* Frees it; if it is under way it is cancelled first, and frees itself when the work pool is done
  * with it. No callback after this. */

@@ -303,6 +303,11 @@ static int take_table(struct reading *r, size_t ngroups, struct err *err)
     return status;
 }
 
+uint64_t delta_header_bytes(const unsigned char head[DELTA_HEAD_BYTES])
+{
+    return DELTA_HEAD_BYTES + (uint64_t)u32(head + DELTA_HEAD_BYTES - 4);
+}
+
 static int check_head(const unsigned char *b, const struct hash *base, const struct hash *target,
                       const struct manifest *m, uint64_t pack_bytes, struct err *err)
 {

@@ -78,6 +78,10 @@ struct delta {
 /* Head and table of a pack that is described by d (offsets are not looked at). -ERR_LIMIT. */
 MUST_CHECK int delta_encode_table(struct buf *out, const struct delta *d, struct err *err);
 
+/* How many bytes head and table have, as the head says: whoever has these of a pack can read the
+ * table. */
+uint64_t delta_header_bytes(const unsigned char head[DELTA_HEAD_BYTES]);
+
 /* Parses head and table of a pack of pack_bytes bytes, from base to target, whose artifacts are named
  * base_id and target_id. -ERR_INVALID: malformed, or of other artifacts. -ERR_LIMIT. */
 MUST_CHECK int delta_read(struct delta **ret, pack_read_at read, void *ctx, uint64_t pack_bytes,

@@ -123,6 +123,18 @@ bool exchange_has(const struct exchange *x, const struct hash *pack, size_t firs
  */
 const char *exchange_path(const struct exchange *x, const struct hash *pack);
 
+/* The leaves of a pack that are here, verified, and how many bytes of them came from where; borrowed
+ * until the loop runs on. NULL: it is not open, or still being looked at. */
+const struct bitmap *exchange_leaves(const struct exchange *x, const struct hash *pack,
+                                     uint64_t *ret_seed_bytes, uint64_t *ret_peer_bytes);
+
+/* When a leaf of it was last given to somebody, by loop_now_ms(); 0: never. */
+int64_t exchange_given_ms(const struct exchange *x, const struct hash *pack);
+
+/* Closes it; its files stay. Whoever fetches it again has every leaf on disk hashed anew, and what has
+ * rotted meanwhile comes again. */
+void exchange_close(struct exchange *x, const struct hash *pack);
+
 /* Stops giving it and, if it lies in dir, deletes its files. */
 void exchange_forget(struct exchange *x, const struct hash *pack);
 

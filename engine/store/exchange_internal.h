@@ -27,6 +27,7 @@ struct exchange_pack {
     bool seeded_only;             /* the file is somebody else's: never deleted */
     struct exchange_fetch *fetch; /* NULL: complete, or given up for now */
     int bitmap_fd;
+    int64_t given_ms;       /* when a leaf was last given */
     size_t pending;         /* leaves and checks in the pool */
     bool forgotten;         /* freed when pending is 0 */
     bool unsaved;           /* the bitmaps on disk lag behind */

@@ -282,6 +282,42 @@ const char *exchange_path(const struct exchange *x, const struct hash *pack)
     return p != NULL && p->number >= 0 && peer_pack_done(x->peer, p->number) ? p->path : NULL;
 }
 
+const struct bitmap *exchange_leaves(const struct exchange *x, const struct hash *pack,
+                                     uint64_t *ret_seed_bytes, uint64_t *ret_peer_bytes)
+{
+    const struct exchange_pack *p = pack_find(x, pack);
+    const struct bitmap *have;
+
+    if (p == NULL || p->number < 0)
+        return NULL;
+    have = peer_pack_has(x->peer, p->number);
+    *ret_seed_bytes = *ret_peer_bytes = 0;
+    for (size_t i = 0; i < p->index->nleaves; i++) {
+        if (bitmap_get(have, i))
+            *(bitmap_get(&p->seeded, i) ? ret_seed_bytes : ret_peer_bytes) +=
+                pack_leaf_bytes(p->index, i);
+    }
+    return have;
+}
+
+int64_t exchange_given_ms(const struct exchange *x, const struct hash *pack)
+{
+    const struct exchange_pack *p = pack_find(x, pack);
+
+    return p == NULL ? 0 : p->given_ms;
+}
+
+void exchange_close(struct exchange *x, const struct hash *pack)
+{
+    struct exchange_pack *p = pack_find(x, pack);
+
+    if (p == NULL)
+        return;
+    if (p->fetch != NULL)
+        exchange_fetch_cancel(p->fetch);
+    pack_drop(x, p);
+}
+
 void exchange_forget(struct exchange *x, const struct hash *pack)
 {
     struct exchange_pack *p = pack_find(x, pack);

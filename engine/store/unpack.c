@@ -366,6 +366,24 @@ uint64_t unpack_needed_bytes(const struct unpack *u)
     return bytes;
 }
 
+uint64_t unpack_room_bytes(const struct unpack *u)
+{
+    uint64_t bytes = 0;
+    struct span s;
+
+    for (size_t i = 0; i < u->m->nsegments; i++) {
+        if (!unpack_needed(u, i))
+            continue;
+        for (size_t k = manifest_first_file(u->m, i); k < u->m->nentries; k++) {
+            if (u->m->entries[k].offset >= (uint64_t)(i + 1) * SEGMENT_BYTES)
+                break;
+            if (!bitmap_get(&u->local, k) && manifest_span(u->m, i, k, &s))
+                bytes += s.len;
+        }
+    }
+    return bytes;
+}
+
 uint64_t unpack_local_bytes(const struct unpack *u)
 {
     return u->local_bytes;

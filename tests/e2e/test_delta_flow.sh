@@ -45,6 +45,7 @@ check "small: less than 5 % moved" test "$(moved)" -lt 5
 check "small: the summary says what was saved" test "$(field .bytes.saved_by_delta)" -gt $((BYTES * 4 * 95 / 100))
 is "small: it was made from what all machines ran" \
     "$(field '.deltas | map("\(.state) \(.machines)") | join(",")')" "ready 4"
+like "small: the agent says what it fetches, and instead of what" "$(cat "$STATE"/logs/r1-m1.log)" 'fetch delta from [0-9a-f]{12} \([0-9.]+ KB\) instead of the full pack \([0-9.]+ MB\)'
 like "small: the delta is told of" "$(cat "$ERR")" 'a delta of variant default from artifact [0-9a-f]{12} is ready'
 
 # The base of one machine is damaged after its agent has looked at it.
@@ -59,7 +60,7 @@ check "damaged: the machine is up" wait_for 30 service_runs
 put "$root/services/hello/current/tree/ballast" 10000000 "rot"
 join damaged
 expect damaged
-like "damaged: one segment came from the full pack" "$(cat "$STATE"/logs/r1-m1.log)" '1 segments are taken from the full pack'
+like "damaged: one segment came from the full pack" "$(cat "$STATE"/logs/r1-m1.log)" 'fetch 1 of 15 segments of the full pack \([0-9.]+ MB\) instead of the full pack \([0-9.]+ MB\)'
 check "damaged: and little else" test "$(moved)" -lt 5
 is "damaged: the summary names what is compressed" "$(field '.deltas[0].packed[0].path')" packed.gz
 check "damaged: with its size" test "$(field '.deltas[0].packed_bytes')" -gt 300000

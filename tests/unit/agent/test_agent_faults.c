@@ -186,7 +186,7 @@ static void test_wrong_pack(void **state)
     world_agent(&w, true);
     goal(&w, "d-1", &two, true);
     world_until_report(&w, PHASE_FAILED, &two);
-    assert_memory_equal(w.report->reason, "stage: unpack: ", 15);
+    assert_memory_equal(w.report->reason, "stage: pack index: ", 19);
     *named = right;
     world_send(&w, d);
     world_until_report(&w, PHASE_HEALTHY, &two);

@@ -15,7 +15,7 @@
 /* An artifact in a store, its manifest and its pack as a file. */
 struct made {
     const char *tree, *pack;
-    struct buf manifest;
+    struct buf manifest, index;
     struct published p;
 };
 
@@ -34,6 +34,7 @@ static void make(struct made *m, uint64_t seed)
     assert_ok(store_open(&s, tmpdir_fresh(), &err), &err);
     assert_ok(artifact_publish(s, m->tree, NULL, &m->p, &err), &err);
     assert_ok(store_get(s, OBJECT_MANIFEST, &m->p.artifact, &m->manifest, &err), &err);
+    assert_ok(store_get(s, OBJECT_INDEX, &m->p.pack, &m->index, &err), &err);
     assert_ok(store_open_object(s, OBJECT_PACK, &m->p.pack, &o, &err), &err);
     bytes = mem_alloc(store_object_bytes(o));
     assert_ok(store_object_read(o, bytes, store_object_bytes(o), 0, &err), &err);
@@ -42,6 +43,35 @@ static void make(struct made *m, uint64_t seed)
     store_object_close(o);
     store_close(s);
 }
+
+static void unmake(struct made *m)
+{
+    buf_release(&m->manifest);
+    buf_release(&m->index);
+}
+
+/* Takes all that is needed from m's full pack, whose file is at path. */
+static int apply(struct assembly *a, const struct made *m, const char *path, struct err *err)
+{
+    struct pack_index *x = NULL;
+    struct offer *offer;
+    struct plan plan = { .npacks = 0 };
+    struct bitmap here = { NULL, 0, 0 };
+    size_t refused = 0;
+    int r;
+
+    assert_ok(pack_index_parse(&x, m->index.data, m->index.len, err), err);
+    offer_new(&offer, &m->p.pack, x);
+    pack_index_free(x);
+    assert_ok(assembly_plan(a, &offer, 1, &here, &plan, err), err);
+    r = assembly_apply(a, offer, path, &plan.take[0], &refused, err);
+    assert_int_equal(refused, 0);
+    plan_release(&plan);
+    offer_free(offer);
+    return r;
+}
+
+static const struct receipt receipt = { "d-1", 5, 3, 2, 7 };
 
 static struct assembly_spec spec_of(const char *dir, const struct made *m, const char *doc)
 {
@@ -83,8 +113,10 @@ static void test_from_nothing_and_from_a_base(void **state)
     assert_int_equal(assembly_local_bytes(a), 0);
     assert_int_equal(assembly_stream_bytes(a), m.p.stream_bytes);
     assert_false(releases_has(dir, &one.release));
-    assert_error(assembly_finish(a, NULL, &err), ERR_INTERNAL, &err, "a pack is needed");
-    assert_ok(assembly_finish(a, m.pack, &err), &err);
+    assert_error(assembly_finish(a, &receipt, &err), ERR_AGAIN, &err, "are missing");
+    assert_ok(apply(a, &m, m.pack, &err), &err);
+    assert_int_equal(assembly_needed_bytes(a), 0);
+    assert_ok(assembly_finish(a, &receipt, &err), &err);
     assembly_free(a);
     assert_true(is_whole(dir, &one, &m));
     /* The same tree in another release: nothing is to be fetched. */
@@ -94,10 +126,10 @@ static void test_from_nothing_and_from_a_base(void **state)
     assert_ok(assembly_prepare(a, &err), &err);
     assert_int_equal(assembly_needed_bytes(a), 0);
     assert_int_equal(assembly_local_bytes(a), m.p.stream_bytes);
-    assert_ok(assembly_finish(a, NULL, &err), &err);
+    assert_ok(assembly_finish(a, &receipt, &err), &err);
     assembly_free(a);
     assert_true(is_whole(dir, &two, &m));
-    buf_release(&m.manifest);
+    unmake(&m);
 }
 
 /* Prepared, dropped, prepared again; finished with the wrong pack, cancelled, then with the right. */
@@ -125,14 +157,15 @@ static void test_again_after_failures(void **state)
     assert_ok(assembly_prepare(a, &err), &err);
     assert_true(assembly_is_resumed(a));
     assert_ok(assembly_prepare(a, &err), &err);
-    assert_error(assembly_finish(a, other.pack, &err), ERR_CORRUPT, &err, "");
+    assert_error(apply(a, &m, other.pack, &err), ERR_CORRUPT, &err, "");
     assert_false(releases_has(dir, &one.release));
-    assert_error(assembly_finish(a, "/nonexistent", &err), ERR_NOT_FOUND, &err, "");
-    assert_ok(assembly_finish(a, m.pack, &err), &err);
+    assert_error(apply(a, &m, "/nonexistent", &err), ERR_NOT_FOUND, &err, "");
+    assert_ok(apply(a, &m, m.pack, &err), &err);
+    assert_ok(assembly_finish(a, &receipt, &err), &err);
     assembly_free(a);
     assert_true(is_whole(dir, &one, &m));
-    buf_release(&m.manifest);
-    buf_release(&other.manifest);
+    unmake(&m);
+    unmake(&other);
 }
 
 static void test_cancelled(void **state)
@@ -149,11 +182,11 @@ static void test_cancelled(void **state)
     assembly_new(&a, &one);
     assert_ok(assembly_prepare(a, &err), &err);
     assembly_cancel(a);
-    assert_error(assembly_finish(a, m.pack, &err), ERR_CANCELLED, &err, "another release");
+    assert_error(apply(a, &m, m.pack, &err), ERR_CANCELLED, &err, "another release");
     assembly_free(a);
     assembly_free(NULL);
     assert_false(releases_has(dir, &one.release));
-    buf_release(&m.manifest);
+    unmake(&m);
 }
 
 static void test_manifests_that_lie(void **state)
@@ -175,7 +208,7 @@ static void test_manifests_that_lie(void **state)
     assembly_new(&a, &one);
     assert_error(assembly_prepare(a, &err), ERR_INVALID, &err, "");
     assembly_free(a);
-    buf_release(&m.manifest);
+    unmake(&m);
 }
 
 /* A pack with one flipped bit, anywhere: nothing of it is published. */
@@ -200,13 +233,14 @@ static void test_flipped_bits(void **state)
         bytes[at] = (char)(bytes[at] ^ 4);
         assembly_new(&a, &one);
         assert_ok(assembly_prepare(a, &err), &err);
-        assert_error(assembly_finish(a, bad, &err), ERR_CORRUPT, &err, "");
+        assert_error(apply(a, &m, bad, &err), ERR_CORRUPT, &err, "");
         assert_false(releases_has(dir, &one.release));
-        assert_ok(assembly_finish(a, m.pack, &err), &err);
+        assert_ok(apply(a, &m, m.pack, &err), &err);
+        assert_ok(assembly_finish(a, &receipt, &err), &err);
         assembly_free(a);
     }
     free(bytes);
-    buf_release(&m.manifest);
+    unmake(&m);
 }
 
 int main(void)

@@ -140,7 +140,7 @@ static void test_prune(void **state)
     struct err err = ERR_INIT;
 
     (void)state;
-    assert_ok(releases_prune(dir, keep, 3, &err), &err); /* no directory yet */
+    assert_ok(releases_prune(dir, keep, 3, RELEASES_SPARE, &err), &err); /* no directory yet */
     for (int i = 0; i < 7; i++) {
         r[i] = name_of(i);
         make_old(dir, &r[i], i);
@@ -151,7 +151,7 @@ static void test_prune(void **state)
     assert_ok(dir_make(kept_half, 0755, &err), &err);
     keep[0] = r[2];
     keep[1] = r[5];
-    assert_ok(releases_prune(dir, keep, 3, &err), &err);
+    assert_ok(releases_prune(dir, keep, 3, RELEASES_SPARE, &err), &err);
     for (int i = 0; i < 7; i++)
         assert_int_equal(releases_has(dir, &r[i]), stays[i]);
     assert_false(path_exists(half));
@@ -178,7 +178,7 @@ static void test_interrupted_removal(void **state)
     assert_false(path_exists(base) || path_exists(staging) || path_exists(gone));
     assert_ok(dir_make(base, 0755, &err), &err);
     assert_ok(dir_make(gone, 0755, &err), &err);
-    assert_ok(releases_prune(dir, keep, 1, &err), &err);
+    assert_ok(releases_prune(dir, keep, 1, RELEASES_SPARE, &err), &err);
     assert_true(releases_has(dir, &one));
     assert_false(path_exists(gone));
 }
