@@ -80,7 +80,7 @@ static int write_segment(struct writer *w)
                                &w->err);
 
     return rv < 0 ? rv
-                  : unpack_segment(w->unpack, w->next, w->segment,
+                  : unpack_checked(w->unpack, w->next, w->segment,
                                    manifest_segment_bytes(w->manifest, w->next), &w->err);
 }
 
