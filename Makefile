@@ -55,7 +55,7 @@ unit_bin := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit_src))
 tool_bin := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(tool_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 
-.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta bench-swarm bench-swarm-cpu FORCE
+.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta bench-swarm bench-swarm-cpu bench-idle FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -102,6 +102,10 @@ bench-swarm: all
 ## make bench-swarm-cpu   what giving a file to 4 machines costs the processor (root; SIZE=1024 ONLY=ours)
 bench-swarm-cpu: all $(OUT)/tools/bench_floor
 	@tests/bench/swarm-cpu
+
+## make bench-idle   what an idle link costs in memory (LINKS=5000)
+bench-idle: $(OUT)/tools/bench_idle
+	@$< $(or $(LINKS),5000)
 
 ## make clean    remove what was built
 clean:

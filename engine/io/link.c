@@ -38,6 +38,7 @@ static void link_free(struct link *l)
         freeaddrinfo(l->addresses);
     free(l->resolve_host);
     free(l->expect_id);
+    free(l->session_key);
     free(l->peer_region);
     free(l);
 }
@@ -66,8 +67,11 @@ void link_end(struct link *l)
     if (l->state == LINK_CLOSED)
         return;
     l->state = LINK_CLOSED;
+    if (!l->told)
+        link_session_drop(l);
     watch_stop(&l->watch);
     timer_stop(&l->timer);
+    l->resumed = link_was_resumed(l);
     SSL_free(l->ssl);
     l->ssl = NULL;
     if (l->fd >= 0)
@@ -196,6 +200,18 @@ void link_close(struct link *l, enum err_code code, const char *reason)
     link_update_watch(l);
 }
 
+void link_ban(struct link *l, const char *reason)
+{
+    if (l->told)
+        link_identity_deny(l->self, l->peer.role, l->peer.id);
+    link_close(l, ERR_DENIED, reason);
+}
+
+bool link_was_resumed(const struct link *l)
+{
+    return l->resumed || (l->ssl != NULL && SSL_session_reused(l->ssl) == 1);
+}
+
 void link_malformed(struct link *l, const struct err *why)
 {
     char text[sizeof(why->text)];
@@ -213,6 +229,10 @@ static int check_certificate(struct link *l, struct err *err)
         return err_set(err, ERR_DENIED, "the peer has no certificate");
     if (tls_name_of(&l->peer, cert, err) < 0)
         return -ERR_DENIED;
+    if (X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0) /* a ticket may outlive it */
+        return err_set(err, ERR_DENIED, "the certificate of %s has expired", l->peer.id);
+    if (link_identity_denies(l->self, l->peer.role, l->peer.id))
+        return err_set(err, ERR_DENIED, "%s is banned here", l->peer.id);
     if (strcmp(l->peer.cluster, self->cluster) != 0)
         return err_set(err, ERR_DENIED, "cluster %s is not %s", l->peer.cluster, self->cluster);
     if (l->accepted && (l->roles & 1U << l->peer.role) == 0)
@@ -279,7 +299,7 @@ static void on_hello(struct link *l, const struct msg_hello *h)
 {
     struct err err = ERR_INIT;
 
-    if (check_hello(l, h, &err) < 0) {
+    if (check_hello(l, h, &err) < 0 || (l->accepted && link_listener_admit(l, &err) < 0)) {
         link_close(l, err.code, err.text);
         return;
     }

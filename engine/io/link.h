@@ -11,6 +11,14 @@
  * LINK_OUT_MAX bytes wait, and drained() tells when half of that is free; a peer that sends a
  * malformed frame is told BYE and closed.
  *
+ * A link that is opened again soon resumes its TLS session: no signatures are made or checked. The names
+ * in the certificates are judged each time all the same, and so is whether they have expired or were denied
+ * (link_identity_deny()) since.
+ *
+ * Connections that are not open yet have limits of their own, in all and for each address: strangers who
+ * connect and say nothing do not keep out those who have a certificate, and one of those does not keep out
+ * the others (LINK_SAME_ID_MAX).
+ *
  * closed() fires exactly once for every link that link_connect() started or a listener accepted and
  * opened, never from inside a call of ours; afterwards the link is freed. Reconnecting is the
  * user's business (link_backoff_ms()). */
@@ -25,6 +33,12 @@ enum {
     LINK_PING_MS = 10000,
     LINK_SILENT_MS = 30000,
     LINK_OUT_MAX = 4 << 20,
+    LINK_OPENING_LINKS = 512, /* of a listener, that are not open yet; more wait to be accepted */
+    LINK_OPENING_SHARE = 256, /* of these, from one address */
+    LINK_OPENING_GRACE_MS = 1000, /* so old, one may go when another needs its place */
+    LINK_SAME_ID_MAX = 16,        /* open links of a listener with the same other side */
+    LINK_SESSIONS_MAX = 256,      /* to be resumed, of an identity */
+    LINK_DENIED_MAX = 65536,
     LINK_FRAME_SILENTS = 2, /* times LINK_SILENT_MS: in which a message must be whole */
 };
 
@@ -44,6 +58,10 @@ const char *link_identity_cluster(const struct link_identity *i);
  * tests, which must not wait. */
 void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t ping_ms,
                              int64_t silent_ms);
+
+/* From now on who has that name is not let in and not connected to, whatever its certificate; links that
+ * are open stay. Until the process ends. Beyond LINK_DENIED_MAX: forgotten. */
+void link_identity_deny(struct link_identity *i, enum link_role role, const char *id);
 
 struct link_handler {
     void (*opened)(void *ctx, struct link *l);
@@ -68,6 +86,9 @@ struct link_enrol {
     void *ctx;
 };
 void link_listener_set_enrol(struct link_listener *s, const struct link_enrol *e);
+/* Other numbers than LINK_OPENING_LINKS, LINK_OPENING_SHARE and LINK_SAME_ID_MAX. */
+void link_listener_set_limits(struct link_listener *s, size_t opening, size_t share,
+                              size_t same_id);
 int link_listener_port(const struct link_listener *s);
 uint64_t link_listener_refused(const struct link_listener *s);
 void link_listener_close(struct link_listener *s); /* its open links live on */
@@ -84,6 +105,9 @@ MUST_CHECK int link_send(struct link *l, enum msg_type type, const void *msg, st
 /* drained() is also called when what waits falls to that many bytes, having been more; 0: not. */
 void link_set_low_water(struct link *l, size_t bytes);
 
+/* As link_close(ERR_DENIED), and link_identity_deny() of its other side. */
+void link_ban(struct link *l, const char *reason);
+
 /* BYE, flush, close. No message() comes after this, and closed() gets this code and reason. Closing
  * twice is harmless; not after closed(). */
 void link_close(struct link *l, enum err_code code, const char *reason);
@@ -94,6 +118,7 @@ enum link_role link_peer_role(const struct link *l);
 const char *link_peer_id(const struct link *l);
 const char *link_peer_region(const struct link *l); /* as it says; no certificate vouches for it */
 const char *link_peer_host(const struct link *l);   /* its numeric address */
+bool link_was_resumed(const struct link *l);
 size_t link_out_bytes(const struct link *l);
 uint64_t link_sent_bytes(const struct link *l);
 uint64_t link_received_bytes(const struct link *l);

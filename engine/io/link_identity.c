@@ -1,7 +1,10 @@
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "io/link_private.h"
+#include "io/pki.h"
 
 static int load_files(SSL_CTX *tls, const char *dir, struct err *err)
 {
@@ -20,23 +23,22 @@ static int load_files(SSL_CTX *tls, const char *dir, struct err *err)
     return 0;
 }
 
-/* One context for both sides. Nothing is resumed: a link lives long, and a ticket would outlive a
- * denied certificate. Idle links keep no record buffers. */
+/* One context for both sides. Idle links keep no record buffers. */
 static SSL_CTX *new_context(void)
 {
     SSL_CTX *tls = SSL_CTX_new(TLS_method());
 
     if (tls == NULL)
         return NULL;
-    SSL_CTX_set_options(tls, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
-    SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_options(tls, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+    link_session_setup(tls);
     SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_CTX_set_verify_depth(tls, 1);
     SSL_CTX_set_read_ahead(tls, 1);
     SSL_CTX_set_default_read_buffer_len(tls, 4 * LINK_READ_BYTES);
-    if (SSL_CTX_set_num_tickets(tls, 0) == 1 &&
+    if (SSL_CTX_set_num_tickets(tls, 1) == 1 &&
         SSL_CTX_set_min_proto_version(tls, TLS1_3_VERSION) == 1 &&
         SSL_CTX_set_max_proto_version(tls, TLS1_3_VERSION) == 1 &&
         SSL_CTX_set_ciphersuites(tls, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:"
@@ -76,6 +78,8 @@ void link_identity_free(struct link_identity *i)
 {
     if (i == NULL)
         return;
+    link_sessions_release(i);
+    map_release(&i->denied);
     SSL_CTX_free(i->tls);
     BIO_meth_free(i->bio);
     link_blocks_close(i->blocks);
@@ -89,6 +93,32 @@ void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t p
     i->open_ms = open_ms;
     i->ping_ms = ping_ms;
     i->silent_ms = silent_ms;
+}
+
+/* Of both kinds of names: a role's is one digit. */
+enum { DENIED_KEY = NAME_MAX_BYTES + 8 };
+
+static const char *denied_key(enum link_role role, const char *id, char key[DENIED_KEY])
+{
+    snprintf(key, DENIED_KEY, "%d/%s", (int)role, id);
+    return key;
+}
+
+void link_identity_deny(struct link_identity *i, enum link_role role, const char *id)
+{
+    char key[DENIED_KEY];
+
+    if (i->denied.count >= LINK_DENIED_MAX)
+        log_warn("%s %s is not remembered as denied: so many are", role_name(role), id);
+    else
+        map_put(&i->denied, denied_key(role, id, key), i);
+}
+
+bool link_identity_denies(const struct link_identity *i, enum link_role role, const char *id)
+{
+    char key[DENIED_KEY];
+
+    return map_get(&i->denied, denied_key(role, id, key)) != NULL;
 }
 
 size_t link_identity_links(const struct link_identity *i)

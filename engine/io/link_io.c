@@ -65,6 +65,7 @@ void link_start_tls(struct link *l, int fd, bool accept)
         SSL_set_accept_state(l->ssl);
     else
         SSL_set_connect_state(l->ssl);
+    link_session_offer(l);
     l->events = WATCH_NONE;
     l->tls_wants_out = !accept; /* the connecting side speaks first */
     link_update_watch(l);

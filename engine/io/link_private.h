@@ -21,6 +21,7 @@
 #include <openssl/ssl.h>
 
 #include "base/buf.h"
+#include "base/map.h"
 #include "io/link.h"
 #include "io/link_block.h"
 #include "io/tls.h"
@@ -72,8 +73,12 @@ struct link_identity {
     struct tls_name name;
     char *region;
     int64_t open_ms, ping_ms, silent_ms;
-    size_t links; /* that are not ended */
+    size_t links;        /* that are not ended */
+    struct map denied;   /* "role/id" */
+    struct map sessions; /* link_session.c; struct ssl_session_st */
 };
+
+bool link_identity_denies(const struct link_identity *i, enum link_role role, const char *id);
 
 struct link {
     enum link_state state;
@@ -84,10 +89,14 @@ struct link {
 
     struct link_listener *listener; /* NULL: we connected, or the listener is closed */
     struct list node;               /* in listener */
+    int64_t begun_ms;               /* when it was accepted */
+    bool counted;                   /* among the listener's open ones */
+    char *session_key;              /* what it resumes and is resumed by; NULL: accepted */
     bool accepted;
     const struct link_enrol *enrol; /* of the listener, or NULL; read while opening only */
     bool enrolled; /* got a certificate here: not refused, though it never opened */
     bool told;     /* opened() was called */
+    bool resumed;  /* once there is no TLS to ask */
     unsigned roles;
     enum link_role expect_role;
     char *expect_id; /* or NULL */
@@ -181,6 +190,15 @@ void link_connect_next(struct link *l);
 void link_connect_done(struct link *l);
 
 void link_tell_closed(void *link); /* from the loop only: calls closed(), frees */
+
+/* link_session.c: TLS sessions of the connecting side. */
+void link_session_setup(SSL_CTX *tls);
+void link_session_offer(struct link *l); /* before the handshake */
+void link_session_drop(struct link *l);  /* it was of no use */
+void link_sessions_release(struct link_identity *i);
+
+/* The certificate and the HELLO of an accepted link are good: may it open? */
+MUST_CHECK int link_listener_admit(struct link *l, struct err *err);
 
 /* Called when a link that the listener accepted ends. */
 void link_listener_ended(struct link *l);

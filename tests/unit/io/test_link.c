@@ -374,6 +374,7 @@ static void two_hundred_links(void **state)
     f->client.on_open = count_crowd;
     f->server.on_message = close_after_one;
     f->stop_after_closed = 2 * CROWD;
+    link_listener_set_limits(f->listener, CROWD, CROWD, CROWD); /* all from here, and of one name */
     for (int i = 0; i < CROWD; i++)
         connect_as(f, f->agent, ROLE_REGION, NULL);
     loop_run(f->loop);
