@@ -34,6 +34,7 @@ static const struct {
     { "worker", cli_worker, "builds what is queued" },
     { "region", cli_region, "a region node" },
     { "seed", cli_seed, "give a file or directory to a swarm of its own" },
+    { "simulate-swarm", cli_simulate_swarm, "how long a swarm of many machines takes" },
     { "policy-host", cli_policy_host, NULL },
 };
 
@@ -42,7 +43,7 @@ static int usage(FILE *out)
     fprintf(out, "usage: engine VERB [options]\n\n");
     for (size_t i = 0; i < COUNT_OF(verbs); i++)
         if (verbs[i].about != NULL)
-            fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].about);
+            fprintf(out, "  %-14s %s\n", verbs[i].name, verbs[i].about);
     fprintf(out,
             "\n`engine VERB --help` tells the rest. The agent of a machine is engine-agent.\n");
     return out == stdout ? EXIT_OK : EXIT_USAGE;

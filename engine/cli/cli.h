@@ -17,6 +17,7 @@ int cli_serve(int argc, char **argv);
 int cli_worker(int argc, char **argv);
 int cli_region(int argc, char **argv);
 int cli_seed(int argc, char **argv);
+int cli_simulate_swarm(int argc, char **argv);
 int cli_policy_host(int argc, char **argv);
 
 #endif
