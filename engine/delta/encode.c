@@ -38,6 +38,8 @@ struct encoder {
     struct group **open;    /* by group; NULL: not at work */
     size_t opened, closed;  /* groups before have been */
     size_t emitted;         /* covers of groups before have been */
+    int64_t shift;          /* base position - target position at the end of ... */
+    size_t shift_of;        /* ... this group; SIZE_MAX: none */
     struct sites **layouts; /* of predicted groups' target files, while they are matched */
     size_t small_from;      /* the first group of a run of small ones, ... */
     int *small_status;      /* ... and what became of each */
@@ -146,18 +148,31 @@ static int describe(struct encoder *e, size_t k, struct err *err)
     return 0;
 }
 
+/* A part of a large file begins in the base where the part before it ended. */
+static bool goes_on(const struct encoder *e, size_t k)
+{
+    const struct delta_group *g = &e->d->groups[k], *before = g - 1;
+
+    return k > 0 && e->shift_of == k - 1 && before->begin + before->length == g->begin &&
+           before->nsources == 1 && g->nsources == 1 && before->sources[0] == g->sources[0] &&
+           file_at(e->o->target, before->begin) == file_at(e->o->target, g->begin);
+}
+
 /* Matches group k and compresses its covers into the group's `covers`. */
-static int match_group(struct encoder *e, size_t k, const struct delta_pool *pool, struct err *err)
+static int match_group(struct encoder *e, size_t k, const struct delta_pool *pool,
+                       int64_t *ret_shift, struct err *err)
 {
     struct delta_group *g = &e->d->groups[k];
     struct search_target t = { e->o->target, e->o->target_files, NULL };
+    int64_t hint = goes_on(e, k) ? e->shift + (int64_t)(g->begin - (g - 1)->begin) : 0;
     int r = describe(e, k, err);
 
     if (r == 0)
         r = group_open(&e->open[k], g, e->o->base, e->o->base_files, err);
     t.sites = e->layouts[k];
     if (r == 0)
-        r = search_group(e->open[k], &t, e->o->level, pool, err);
+        r = search_group(e->open[k], &t, e->o->level, goes_on(e, k) ? &hint : NULL, ret_shift, pool,
+                         err);
     sites_close(e->layouts[k]);
     e->layouts[k] = NULL;
     return r;
@@ -167,9 +182,10 @@ static void match_job(void *arg, size_t i, unsigned worker)
 {
     struct encoder *e = arg;
     size_t k = e->small_from + i;
+    int64_t shift;
 
     (void)worker;
-    e->small_status[i] = match_group(e, k, NULL, &e->small_err[i]);
+    e->small_status[i] = match_group(e, k, NULL, &shift, &e->small_err[i]);
 }
 
 /* Matches the groups [from, e->opened) beside each other. */
@@ -201,14 +217,18 @@ static int open_groups(struct encoder *e, uint64_t end, struct err *err)
 
     while (r == 0 && e->opened < d->ngroups && d->groups[e->opened].begin < end) {
         size_t from = e->opened;
+        int64_t shift = 0;
 
         while (e->opened < d->ngroups && d->groups[e->opened].begin < end &&
                d->groups[e->opened].length <= SMALL_GROUP)
             e->opened++;
-        if (e->opened > from)
+        if (e->opened > from) {
             r = match_small(e, from, err);
-        else
-            r = match_group(e, e->opened++, e->o->pool, err);
+        } else {
+            r = match_group(e, e->opened++, e->o->pool, &shift, err);
+            e->shift = shift;
+            e->shift_of = from;
+        }
     }
     return r;
 }
@@ -514,7 +534,7 @@ static int plan(struct encoder *e, struct err *err)
 int delta_encode(const struct delta_encode_options *o, struct buf *head, struct delta_stats *stats,
                  struct err *err)
 {
-    struct encoder e = { .o = o, .stats = stats };
+    struct encoder e = { .o = o, .stats = stats, .shift_of = SIZE_MAX };
     struct err local = ERR_INIT;
     int r;
 

@@ -13,6 +13,9 @@ enum {
     LOCAL = 1 << 20,    /* how far a chunk is looked for first */
     BLOCK = 4096,
     PLAIN = 32 << 20,
+    SAMPLES = 8, /* of a chunk, to see how far it moved */
+    SAMPLE = 32,
+    REACH = 64 << 10, /* how far it may have moved, to be seen so */
 };
 
 void delta_each(const struct delta_pool *pool, size_t n,
@@ -188,10 +191,62 @@ static bool mostly_equal(const unsigned char *a, const unsigned char *b, size_t 
     return equal * 2 >= blocks;
 }
 
-/* Matches a chunk against the base's bytes [from, to), with an index or by following the hint. True
- * if that tells enough of it. */
+/* Where in the base a sample of the target lies, that should be at `at` or not far from there. */
+static bool find_sample(const struct search *s, const unsigned char *sample, uint64_t at,
+                        unsigned char *window, uint64_t *ret)
+{
+    uint64_t size = group_source_bytes(s->g), from = at < REACH ? 0 : at - REACH, to;
+    const unsigned char *found;
+
+    if (size < SAMPLE || at > size - SAMPLE || memcmp(sample, sample + 1, SAMPLE - 1) == 0)
+        return false;
+    *ret = at;
+    if (group_read(s->g, window, SAMPLE, at, NULL) < 0 || memcmp(window, sample, SAMPLE) == 0)
+        return true; /* whoever reads more finds out why that is not possible */
+    to = size - at < SAMPLE + REACH ? size : at + SAMPLE + REACH;
+    if (group_read(s->g, window, (size_t)(to - from), from, NULL) < 0)
+        return true;
+    found = memmem(window, (size_t)(to - from), sample, SAMPLE);
+    if (found != NULL)
+        *ret = from + (uint64_t)(found - window);
+    return found != NULL;
+}
+
+/* How far a chunk moved: what most of its samples say, s->shift if no two agree. *ret_one: no sample
+ * says anything else. */
+static int64_t find_shift(const struct search *s, const unsigned char *data, size_t len,
+                          uint64_t chunk_from, bool *ret_one)
+{
+    unsigned char *window = mem_alloc(SAMPLE + 2 * REACH);
+    int64_t shifts[SAMPLES], best = s->shift;
+    size_t n = 0, most = 1;
+
+    for (size_t i = 0; i < SAMPLES; i++) {
+        size_t inside = len / SAMPLES * i + len / SAMPLES / 2, votes = 1;
+        int64_t at = (int64_t)(chunk_from + inside) + (n == 0 ? s->shift : shifts[n - 1]);
+        uint64_t place;
+
+        if (at < 0 || len - inside < SAMPLE ||
+            !find_sample(s, data + inside, (uint64_t)at, window, &place))
+            continue;
+        shifts[n] = (int64_t)place - (int64_t)(chunk_from + inside);
+        for (size_t k = 0; k < n; k++)
+            votes += shifts[k] == shifts[n];
+        if (votes > most) {
+            most = votes;
+            best = shifts[n];
+        }
+        n++;
+    }
+    *ret_one = n <= 1 || most == n;
+    free(window);
+    return best;
+}
+
+/* Matches a chunk, which probably moved by shift, against the base's bytes [from, to), with an index
+ * or by following the hint. True if that tells enough of it. */
 static bool search_near(struct search *s, struct chunk *c, const unsigned char *data, size_t len,
-                        uint64_t chunk_from, uint64_t from, uint64_t to, bool follow)
+                        uint64_t chunk_from, int64_t shift, uint64_t from, uint64_t to, bool follow)
 {
     static const struct match_params none = { 32, 32, 0, 8 };
     struct covers found = { NULL, 0, 0 };
@@ -204,7 +259,7 @@ static bool search_near(struct search *s, struct chunk *c, const unsigned char *
         index = match_index_new(base, follow ? 0 : size, follow ? &none : &s->params);
         if (follow)
             match_index_extend(index, size);
-        match_find(index, data, len, (int64_t)chunk_from + s->shift - (int64_t)from, &found);
+        match_find(index, data, len, (int64_t)chunk_from + shift - (int64_t)from, &found);
         match_index_free(index);
         for (size_t i = 0; i < found.count; i++)
             told += found.items[i].length;
@@ -224,18 +279,25 @@ static void follow_chunk(void *arg, size_t i, unsigned worker)
     unsigned char *data = NULL;
     uint64_t from, size = group_source_bytes(s->g), near, end;
     size_t len = chunk_bytes(s, i, &from), lead;
-    int64_t at = (int64_t)from + s->shift;
+    int64_t at, shift;
+    bool one;
 
     (void)worker;
-    if (at < 0 || (uint64_t)at >= size || len > size - (uint64_t)at)
-        return;
     c->status = load_chunk(s, from, len, &data, &lead, &c->err);
     if (c->status < 0)
         return;
+    shift = find_shift(s, data, len, from, &one);
+    at = (int64_t)from + shift;
+    if (at < 0 || (uint64_t)at >= size || len > size - (uint64_t)at) {
+        free(data);
+        return;
+    }
     near = (uint64_t)at < LOCAL ? 0 : (uint64_t)at - LOCAL;
     end = size - (uint64_t)at - len < LOCAL ? size : (uint64_t)at + len + LOCAL;
-    if (search_near(s, c, data, len, from, (uint64_t)at, (uint64_t)at + len, true) ||
-        (c->status == 0 && size > WINDOW && search_near(s, c, data, len, from, near, end, false)))
+    if ((one &&
+         search_near(s, c, data, len, from, shift, (uint64_t)at, (uint64_t)at + len, true)) ||
+        (c->status == 0 && size > WINDOW &&
+         search_near(s, c, data, len, from, shift, near, end, false)))
         c->unclear = false;
     free(data);
 }
@@ -360,13 +422,15 @@ static void limit_covers(struct covers *c)
     }
 }
 
-static int search_pass(struct search *s, struct err *err)
+static int search_pass(struct search *s, const int64_t *hint, struct err *err)
 {
     int r = 0;
 
     s->found = (struct covers){ NULL, 0, 0 };
     s->shift = 0;
-    if (s->g->g->nsources == 1 && s->g->sites == NULL) {
+    if (hint != NULL) {
+        s->shift = *hint;
+    } else if (s->g->g->nsources == 1 && s->g->sites == NULL) {
         /* A part of a large file: as far into the source as into the file. */
         size_t k = manifest_first_file(s->t->manifest, (size_t)(s->g->g->begin / SEGMENT_BYTES));
         const struct manifest *m = s->t->manifest;
@@ -394,8 +458,8 @@ static int search_pass(struct search *s, struct err *err)
     return 0;
 }
 
-int search_group(struct group *g, const struct search_target *t, int level,
-                 const struct delta_pool *pool, struct err *err)
+int search_group(struct group *g, const struct search_target *t, int level, const int64_t *hint,
+                 int64_t *ret_shift, const struct delta_pool *pool, struct err *err)
 {
     uint64_t size = group_source_bytes(g);
     struct search s = { .g = g, .t = t, .pool = pool, .thorough = level >= 6 };
@@ -403,10 +467,12 @@ int search_group(struct group *g, const struct search_target *t, int level,
 
     if (size == 0) {
         group_take_covers(g, NULL, 0);
+        *ret_shift = 0;
         return 0;
     }
     s.params = params_of(level, g->sites != NULL, size);
     for (s.pass = 0; r == 0 && s.pass < passes_of(level, g); s.pass++)
-        r = search_pass(&s, err);
+        r = search_pass(&s, hint, err);
+    *ret_shift = s.shift;
     return r;
 }

@@ -31,8 +31,11 @@ struct search_target {
 MUST_CHECK int search_read(const struct search_target *t, uint64_t at, void *data, size_t len,
                            struct err *err);
 
-/* Finds the covers of g at `level` and gives them to it. */
+/* Finds the covers of g at `level` and gives them to it. hint: where in the sources the group
+ * probably begins (base position - target position), NULL if nobody knows; *ret_shift: what that
+ * was at its end. */
 MUST_CHECK int search_group(struct group *g, const struct search_target *t, int level,
-                            const struct delta_pool *pool, struct err *err);
+                            const int64_t *hint, int64_t *ret_shift, const struct delta_pool *pool,
+                            struct err *err);
 
 #endif

@@ -302,6 +302,52 @@ static void test_unchanged(void **state)
     free(data);
 }
 
+/* A large file in which things were put in, taken out and changed: what is told anew is what is new,
+ * also where it moved before the first segment of a part, and farther than samples look. */
+static void test_what_moved_is_followed(void **state)
+{
+    enum { LEN = 68 << 20, FRONT = 300000, LATER = 5000, GONE = 100, CHANGED = 200000 };
+    struct random r = { 77 };
+    unsigned char *data = mem_alloc(LEN);
+    struct artifact base, target;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    AUTO_BUF pack = BUF_INIT;
+    AUTO_BUF changed = BUF_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < LEN; i += 8) {
+        uint64_t x = random_next(&r);
+
+        memcpy(data + i, &x, 8);
+    }
+    buf_reserve(&changed, LEN + FRONT + LATER);
+    for (size_t i = 0; i < FRONT + LATER; i++)
+        buf_char(&changed, (char)random_next(&r));
+    changed.len = FRONT;
+    buf_append(&changed, data, 30 << 20);
+    for (size_t i = 0; i < LATER; i++)
+        buf_char(&changed, (char)random_next(&r));
+    buf_append(&changed, data + (30 << 20) + GONE, LEN - (30 << 20) - GONE);
+    for (size_t i = 0; i < CHANGED; i++)
+        changed.data[(50 << 20) + i] = (char)random_next(&r);
+    artifact_init(&base);
+    artifact_init(&target);
+    artifact_add(&base, "data", data, LEN);
+    artifact_add(&target, "data", changed.data, changed.len);
+    artifact_seal(&base);
+    artifact_seal(&target);
+    assert_ok(artifact_delta(&base, &target, 3, NULL, &pack, &stats, &err), &err);
+    assert_ok(artifact_check(&base, &target, &pack, &err), &err);
+    assert_int_equal(stats.groups, 2);
+    assert_true(stats.covers < 20);
+    assert_true(pack.len > FRONT + LATER + CHANGED);
+    assert_true(pack.len < FRONT + LATER + CHANGED + CHANGED / 10);
+    artifact_release(&base);
+    artifact_release(&target);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_a_changed_target),
         cmocka_unit_test(test_unchanged),
+        cmocka_unit_test(test_what_moved_is_followed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
