@@ -200,11 +200,11 @@ void link_close(struct link *l, enum err_code code, const char *reason)
     link_update_watch(l);
 }
 
-void link_ban(struct link *l, const char *reason)
+void link_ban(struct link *l, enum err_code code, const char *reason)
 {
     if (l->told)
         link_identity_deny(l->self, l->peer.role, l->peer.id);
-    link_close(l, ERR_DENIED, reason);
+    link_close(l, code, reason);
 }
 
 bool link_was_resumed(const struct link *l)

@@ -105,8 +105,8 @@ MUST_CHECK int link_send(struct link *l, enum msg_type type, const void *msg, st
 /* drained() is also called when what waits falls to that many bytes, having been more; 0: not. */
 void link_set_low_water(struct link *l, size_t bytes);
 
-/* As link_close(ERR_DENIED), and link_identity_deny() of its other side. */
-void link_ban(struct link *l, const char *reason);
+/* As link_close(), and link_identity_deny() of its other side. */
+void link_ban(struct link *l, enum err_code code, const char *reason);
 
 /* BYE, flush, close. No message() comes after this, and closed() gets this code and reason. Closing
  * twice is harmless; not after closed(). */

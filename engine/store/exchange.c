@@ -39,7 +39,6 @@ int exchange_new(struct exchange **ret, const struct exchange_options *o, struct
     x->dir = mem_strdup(o->dir);
     x->peer = peer_new(&(struct peer_options){ .seed = o->seed, .is_node = o->join == NULL });
     list_init(&x->links);
-    list_init(&x->spare);
     list_init(&x->object_gets);
     timer_start(o->loop, &x->tick, EXCHANGE_TICK_MS, EXCHANGE_TICK_MS, tick);
     *ret = x;
@@ -69,12 +68,6 @@ void exchange_free(struct exchange *x)
         pack_free(x, e->value);
     map_release(&x->packs);
     peer_free(x->peer);
-    while (!list_empty(&x->spare)) {
-        struct list *spare = x->spare.next;
-
-        list_remove(spare);
-        free(spare);
-    }
     free(x->numbers);
     free(x->slots);
     free_objects(x);
@@ -89,30 +82,6 @@ struct exchange_link *link_find(const struct exchange *x, const struct link *l)
     char key[LINK_KEY];
 
     return map_get(&x->by_link, link_key(l, key));
-}
-
-/* The first bytes of a spare buffer link it to the others. */
-unsigned char *exchange_buffer(struct exchange *x)
-{
-    struct list *spare = x->spare.next;
-
-    if (list_empty(&x->spare))
-        return mem_realloc(NULL, LEAF_BYTES);
-    list_remove(spare);
-    x->nspare--;
-    return (unsigned char *)spare;
-}
-
-void exchange_buffer_done(struct exchange *x, unsigned char *bytes)
-{
-    struct list *spare = (struct list *)(void *)bytes;
-
-    if (x->nspare == EXCHANGE_SPARE) {
-        free(bytes);
-        return;
-    }
-    list_push(&x->spare, spare);
-    x->nspare++;
 }
 
 static void take_number(struct exchange *x, struct exchange_link *l)
@@ -286,7 +255,7 @@ void link_was_bad(struct exchange_link *l, const char *what)
     if (count < EXCHANGE_BAD_MAX)
         return;
     l->x->counts.banned++;
-    link_close(l->link, ERR_CORRUPT, what);
+    link_ban(l->link, ERR_CORRUPT, what);
 }
 
 struct exchange_counts exchange_counts(const struct exchange *x)

@@ -1,9 +1,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checksum.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/files.h"
+#include "io/link_block.h"
 #include "store/exchange_internal.h"
 
 /* ---- a leaf arrives: hashed and written in the pool ---- */
@@ -15,8 +17,10 @@ struct arrival {
     char *from; /* id of the sender */
     bool from_seed;
     uint32_t leaf;
-    unsigned char *bytes;
+    struct link_block *block;
+    const unsigned char *bytes; /* in it */
     size_t len;
+    uint64_t sum;
     int status;
     struct err err;
 };
@@ -26,6 +30,7 @@ static void arrival_run(struct work *w)
     struct arrival *a = CONTAINER_OF(w, struct arrival, work);
     struct hash h = sha256_of(a->bytes, a->len);
 
+    a->sum = checksum_of(a->bytes, a->len);
     if (!hash_equal(&h, &a->p->index->leaves[a->leaf]))
         a->status = err_set(&a->err, ERR_CORRUPT, "leaf %u of pack %.12s does not match its digest",
                             a->leaf, a->p->hex);
@@ -51,6 +56,7 @@ static void leaf_kept(struct arrival *a, struct exchange_link *l)
 
     bitmap_put(&p->seeded, a->leaf, a->from_seed);
     bitmap_put(&p->verified, a->leaf, true);
+    p->sums[a->leaf] = a->sum;
     p->unsaved = true;
     if (p->fetch != NULL && peer_pack_wants(a->x->peer, p->number, a->leaf)) {
         p->fetch->have_bytes += a->len;
@@ -91,7 +97,7 @@ static void arrival_done(struct work *w)
 
     a->x->works--;
     p->pending--;
-    exchange_buffer_done(a->x, a->bytes);
+    link_block_free(a->block);
     if (p->forgotten) {
         if (p->pending == 0)
             pack_free(a->x, p);
@@ -102,6 +108,17 @@ static void arrival_done(struct work *w)
     }
     free(a->from);
     free(a);
+}
+
+static void take_bytes(struct arrival *a, struct exchange_link *l, const struct bytes *bytes)
+{
+    a->len = bytes->len;
+    a->bytes = bytes->data;
+    a->block = link_take_block(l->link);
+    if (a->block != NULL)
+        return;
+    a->block = link_block_new(l->link, a->len); /* a small one: the pack's last */
+    a->bytes = memcpy(link_block_bytes(a->block), bytes->data, a->len);
 }
 
 void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
@@ -126,9 +143,7 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     a->from = mem_strdup(link_peer_id(l->link));
     a->from_seed = l->is_seed;
     a->leaf = m->index;
-    a->bytes = exchange_buffer(l->x);
-    memcpy(a->bytes, m->bytes.data, m->bytes.len);
-    a->len = m->bytes.len;
+    take_bytes(a, l, &m->bytes);
     p->pending++;
     l->x->works++;
     work_submit(l->x->o.pool, &a->work);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/checksum.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/files.h"
@@ -57,6 +58,7 @@ static int check_leaves(struct opening *o)
         h = sha256_of(bytes, len);
         if (!hash_equal(&h, &p->index->leaves[i]))
             continue;
+        p->sums[i] = checksum_of(bytes, len); /* p is nobody else's yet */
         bitmap_put(&o->have, i, true);
         bitmap_put(&o->seeded, i, bitmap_get(&seeded, i));
     }

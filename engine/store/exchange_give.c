@@ -1,8 +1,10 @@
 #include <stdlib.h>
 
+#include "base/checksum.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/files.h"
+#include "io/link_block.h"
 #include "store/exchange_internal.h"
 
 /* One leaf on its way from disk to a link. */
@@ -13,23 +15,35 @@ struct giving {
     struct exchange_pack *p;
     uint32_t leaf;
     size_t len;
-    bool verify;
-    unsigned char *bytes;
+    struct link_block *block;
+    uint64_t sum; /* of the bytes when they were verified; 0: not in this run */
     int status;
 };
+
+static int check_read(struct giving *g, struct err *err)
+{
+    const unsigned char *bytes = link_block_bytes(g->block);
+    uint64_t sum = checksum_of(bytes, g->len);
+    bool good = sum == g->sum;
+
+    if (g->sum == 0) {
+        struct hash h = sha256_of(bytes, g->len);
+
+        good = hash_equal(&h, &g->p->index->leaves[g->leaf]);
+        g->sum = sum;
+    }
+    return good ? 0 : err_set(err, ERR_CORRUPT, "it has changed on this disk");
+}
 
 static void give_run(struct work *w)
 {
     struct giving *g = CONTAINER_OF(w, struct giving, work);
     struct err err = ERR_INIT;
 
-    g->status = fd_read_at(g->p->fd, g->bytes, g->len, (uint64_t)g->leaf * LEAF_BYTES, &err);
-    if (g->status == 0 && g->verify) {
-        struct hash h = sha256_of(g->bytes, g->len);
-
-        if (!hash_equal(&h, &g->p->index->leaves[g->leaf]))
-            g->status = err_set(&err, ERR_CORRUPT, "it has changed on this disk");
-    }
+    g->status = fd_read_at(g->p->fd, link_block_bytes(g->block), g->len,
+                           (uint64_t)g->leaf * LEAF_BYTES, &err);
+    if (g->status == 0)
+        g->status = check_read(g, &err);
     if (g->status < 0)
         log_error("read leaf %u of pack %.12s: %s", g->leaf, g->p->hex, err.text);
 }
@@ -54,7 +68,7 @@ static void sent(struct giving *g)
 
 static void give_send(struct giving *g)
 {
-    struct msg_leaf m = { g->p->hash, g->leaf, { g->bytes, g->len } };
+    struct msg_leaf m = { g->p->hash, g->leaf, { link_block_bytes(g->block), g->len } };
     struct msg_refuse refuse = { g->p->hash, g->leaf, 1, ERR_AGAIN };
     struct err err = ERR_INIT;
 
@@ -62,10 +76,12 @@ static void give_send(struct giving *g)
         tell_peer(g, PEER_SENT);
     } else if (g->status < 0) {
         bitmap_put(&g->p->verified, g->leaf, false);
+        g->p->sums[g->leaf] = 0;
         tell_peer(g, PEER_UNREAD);
-    } else if (link_send(g->l->link, MSG_LEAF, &m, &err) == 0) {
-        if (g->verify)
-            bitmap_put(&g->p->verified, g->leaf, true);
+    } else if (link_send_block(g->l->link, MSG_LEAF, &m, g->block, &err) == 0) {
+        g->block = NULL;
+        g->p->sums[g->leaf] = g->sum;
+        bitmap_put(&g->p->verified, g->leaf, true);
         sent(g);
     } else {
         if (link_send(g->l->link, MSG_REFUSE, &refuse, &err) < 0)
@@ -89,7 +105,7 @@ static void give_done(struct work *w)
         exchange_link_free(g->l);
     if (g->p->forgotten && g->p->pending == 0)
         pack_free(x, g->p);
-    exchange_buffer_done(x, g->bytes);
+    link_block_free(g->block);
     free(g);
     exchange_act(x);
 }
@@ -111,8 +127,8 @@ void give_start(struct exchange *x, const struct peer_action *a)
     *g = (struct giving){ .work = { .run = give_run, .done = give_done }, .x = x, .l = l, .p = p };
     g->leaf = a->first;
     g->len = pack_leaf_bytes(p->index, g->leaf);
-    g->verify = !bitmap_get(&p->verified, g->leaf);
-    g->bytes = exchange_buffer(x);
+    g->sum = p->sums[g->leaf];
+    g->block = link_block_new(l->link, g->len);
     l->reading++;
     p->pending++;
     x->works++;

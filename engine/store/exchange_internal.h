@@ -33,6 +33,7 @@ struct exchange_pack {
     bool unsaved;           /* the bitmaps on disk lag behind */
     struct bitmap seeded;   /* leaves that came from region nodes */
     struct bitmap verified; /* leaves whose bytes on disk were hashed in this run */
+    uint64_t *sums;         /* by leaf: checksum_of() its bytes then; 0: not hashed in this run */
 };
 
 /* What one link's other side has of a pack that we do not have. */
@@ -72,15 +73,9 @@ struct exchange {
     size_t works; /* in the pool: giving, arrivals, openings */
     bool acting;  /* exchange_act() runs */
     struct timer tick, due;
-    int64_t due_ms;    /* when due fires */
-    struct list spare; /* buffers of a leaf each */
-    size_t nspare;
+    int64_t due_ms; /* when due fires */
     struct exchange_counts counts;
 };
-
-/* A buffer of LEAF_BYTES, and back. */
-unsigned char *exchange_buffer(struct exchange *x);
-void exchange_buffer_done(struct exchange *x, unsigned char *bytes);
 
 struct exchange_pack *pack_find(const struct exchange *x, const struct hash *hash);
 struct exchange_link *link_find(const struct exchange *x, const struct link *l);

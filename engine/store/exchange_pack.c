@@ -28,6 +28,7 @@ struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
     p->fd = p->bitmap_fd = -1;
     bitmap_init(&p->seeded, index->nleaves);
     bitmap_init(&p->verified, index->nleaves);
+    p->sums = mem_calloc(index->nleaves, sizeof(*p->sums));
     map_put(&x->packs, p->hex, p);
     return p;
 }
@@ -57,6 +58,7 @@ void pack_free(struct exchange *x, struct exchange_pack *p)
     pack_index_free(p->index);
     bitmap_release(&p->seeded);
     bitmap_release(&p->verified);
+    free(p->sums);
     free(p->path);
     free(p);
 }

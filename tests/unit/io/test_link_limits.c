@@ -98,7 +98,7 @@ static void ban_it(struct end *e, struct link *l, enum msg_type type, const void
     (void)e;
     (void)type;
     (void)msg;
-    link_ban(l, "a leaf that does not match its digest");
+    link_ban(l, ERR_CORRUPT, "a leaf that does not match its digest");
 }
 
 static void banned_stays_out(void **state)
@@ -109,7 +109,7 @@ static void banned_stays_out(void **state)
     f->server.on_message = ban_it;
     connect_as(f, f->agent, ROLE_REGION, NULL);
     loop_run(f->loop);
-    assert_int_equal(f->client.why.code, ERR_DENIED);
+    assert_int_equal(f->client.why.code, ERR_CORRUPT);
     assert_non_null(strstr(f->client.why.text, "does not match"));
     f->stop_after_closed = f->client.closed + f->server.closed + 1;
     connect_as(f, f->agent, ROLE_REGION, NULL);
