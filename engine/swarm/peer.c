@@ -567,7 +567,7 @@ void peer_step(struct peer *p, const struct peer_event *e, int64_t now_ms)
     else if (e->kind != PEER_SENT)
         on_message(p, e, now_ms);
     if (e->kind == PEER_SENT || e->kind == PEER_UNREAD)
-        peer_up_sent(p, link_at(p, e->link));
+        peer_up_sent(p, link_at(p, e->link), now_ms);
     peer_up_give(p, now_ms);
     if (p->queued == 0 && list_empty(&p->serving))
         peer_show_idle(p, now_ms);

@@ -42,9 +42,9 @@
 #include "wire/msg.h"
 
 enum {
-    PEER_UPLOADS = 4,     /* links that are given leaves at a time, stuck ones not counted */
-    PEER_STUCK_MS = 1000, /* without SENT */
-    PEER_WINDOW = 2,      /* pieces asked of a link at a time, at first */
+    PEER_UPLOADS = 4,    /* links that are given leaves at a time, stuck ones not counted */
+    PEER_STUCK_MS = 100, /* without SENT, or four times what it usually takes */
+    PEER_WINDOW = 2,     /* pieces asked of a link at a time, at first */
     PEER_WINDOW_MAX = 16,
     PEER_ASKED_MAX = 4,      /* links asked for one leaf */
     PEER_QUEUE_MAX = 1024,   /* leaves that one link may want of all packs */

@@ -160,10 +160,11 @@ static bool choose(struct peer *p, const struct peer_view *v, uint32_t *ret_firs
     return true;
 }
 
-/* By the usual time of its link, three times over. */
+/* By the usual time of its link, or of all if that is longer, three times over. */
 static bool is_overdue(const struct peer_asked *a, int64_t now_ms)
 {
-    double usual = a->view->answer_ms > 0 ? a->view->answer_ms : a->view->pack->answer_ms;
+    double of_all = a->view->pack->answer_ms;
+    double usual = a->view->answer_ms > of_all ? a->view->answer_ms : of_all;
     double overdue = usual > 0 ? 3 * usual : PEER_STEAL_FIRST_MS;
 
     return (double)(now_ms - a->since_ms) >=
@@ -224,6 +225,22 @@ static bool choose_again(const struct peer_view *v, int64_t now_ms, uint32_t *re
     return best != NULL;
 }
 
+/* Who was asked for it is asked no more. It may come all the same. */
+static void take_away(struct peer *p, struct peer_pack *k, uint32_t leaf)
+{
+    for (size_t i = k->nasked; i-- > 0;) {
+        struct peer_asked *a = &k->asked[i];
+
+        if (!is_asked(a, leaf))
+            continue;
+        peer_push_range(p, PEER_CANCEL, a->view, leaf, 1);
+        a->left &= ~((uint64_t)1 << (leaf - a->first));
+        if (a->left == 0)
+            close_asked(k, i);
+        k->figures.cancelled++;
+    }
+}
+
 static bool may_take(struct peer *p, int64_t now_ms)
 {
     int64_t wait_ms = bucket_wait_ms(&p->down, now_ms);
@@ -246,10 +263,12 @@ static bool ask_one(struct peer *p, struct peer_view *v, int64_t now_ms)
     if (!choose(p, v, &first, &count)) {
         if (!choose_again(v, now_ms, &first))
             return false;
-        if (is_end(k))
+        if (is_end(k)) {
             k->figures.doubled++;
-        else
+        } else {
             k->figures.stolen++;
+            take_away(p, k, first);
+        }
     }
     open_asked(p, v, first, count, now_ms);
     return true;
@@ -324,7 +343,7 @@ static void learn(struct peer_view *v, int64_t waited_ms)
 
     v->answer_ms = v->answer_ms > 0 ? v->answer_ms * 0.8 + waited * 0.2 : waited;
     k->answer_ms = k->answer_ms > 0 ? k->answer_ms * 0.95 + waited * 0.05 : waited;
-    v->least_ms = v->least_ms > 0 && v->least_ms * 1.02 < waited ? v->least_ms * 1.02 : waited;
+    v->least_ms = v->least_ms > 0 && v->least_ms * 1.001 < waited ? v->least_ms * 1.001 : waited;
     queued = v->window * (1 - v->least_ms / waited);
     if (queued < 1 && v->window < PEER_WINDOW_MAX)
         v->window++;
@@ -357,22 +376,6 @@ bool peer_down_takes(struct peer *p, struct peer_view *v, uint32_t leaf, int64_t
     return takes;
 }
 
-/* Who else was asked for it need not send it. */
-static void cancel(struct peer *p, struct peer_pack *k, uint32_t leaf)
-{
-    for (size_t i = k->nasked; i-- > 0;) {
-        struct peer_asked *a = &k->asked[i];
-
-        if (!is_asked(a, leaf))
-            continue;
-        peer_push_range(p, PEER_CANCEL, a->view, leaf, 1);
-        k->figures.cancelled++;
-        a->left &= ~((uint64_t)1 << (leaf - a->first));
-        if (a->left == 0)
-            close_asked(k, i);
-    }
-}
-
 void peer_down_verified(struct peer *p, struct peer_pack *k, struct peer_view *v, uint32_t leaf,
                         int64_t now_ms)
 {
@@ -384,7 +387,7 @@ void peer_down_verified(struct peer *p, struct peer_pack *k, struct peer_view *v
         k->figures.taken_from_node++;
     if (is_wanted(k, leaf))
         k->lacking--;
-    cancel(p, k, leaf);
+    take_away(p, k, leaf); /* who else was asked for it need not send it */
     peer_down_set_todo(k, leaf);
     VEC_GROW(k->order, k->norder, k->order_cap);
     k->order[k->norder++] = leaf;

@@ -123,6 +123,7 @@ struct peer {
     struct list serving;
     uint64_t gifts;
     size_t queued;           /* leaves that are wanted of us */
+    double give_ms;          /* average from GIVE to SENT */
     double up_now, down_now; /* pass of the pack that had the last turn */
     struct bucket up, down;
     bool down_waits;  /* for the bucket */
@@ -142,12 +143,13 @@ enum {
     PEER_END_CHECK_MS = 50,
     PEER_END = 4,        /* leaves that are lacking, or that share of all: */
     PEER_END_SHARE = 50, /* then one more link is asked for each */
-    PEER_STEAL_MIN_MS = 300,
+    PEER_STEAL_MIN_MS = 500,
     PEER_STEAL_FIRST_MS = 1500, /* of a link that has not answered yet */
     PEER_TAKE_MS = 3000,        /* shown and not asked for: it may be shown to another */
     PEER_ALONE_MS = 1000,       /* got nothing from others for that long: it lives on the node */
-    PEER_OUT = 3,               /* pieces that one machine was shown and not given */
-    PEER_OUT_ALL = 8,           /* and all together, doubled when the uplink idles */
+    PEER_OUT = 3,     /* pieces that one machine was shown and not given; more if there are few */
+    PEER_OUT_ALL = 8, /* and all together; twice as many as machines if that is more; doubled when
+                         the uplink idles */
     PEER_OUT_MAX = 256,
     PEER_SHOW_MS = 50,  /* in which what is shown is usually asked for */
     PEER_QUEUE_LOW = 8, /* leaves that are wanted of us: below that our HAVEs are urgent */
@@ -195,7 +197,7 @@ void peer_up_want(struct peer *p, struct peer_view *v, uint32_t first, uint32_t 
                   int64_t now_ms);
 void peer_up_cancel(struct peer *p, struct peer_view *v, uint32_t first, uint32_t count);
 void peer_up_drop(struct peer *p, struct peer_view *v); /* all that it wants */
-void peer_up_sent(struct peer *p, struct peer_link *l);
+void peer_up_sent(struct peer *p, struct peer_link *l, int64_t now_ms);
 void peer_up_give(struct peer *p, int64_t now_ms);
 bool peer_up_idles(const struct peer *p);
 

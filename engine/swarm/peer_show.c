@@ -132,10 +132,12 @@ static struct peer_view *least_complete(struct peer *p, const struct peer_pack *
     return best;
 }
 
+/* The first of the rarest: in this order what belongs together arrives together, and can be unpacked
+ * while the rest comes. Machines have different pieces nevertheless, for each is shown to one. */
 static size_t rarest(struct peer *p, const struct peer_view *v)
 {
     const struct peer_pack *k = v->pack;
-    size_t words = k->copies.words, tail = pieces(k) % 64, n = 0;
+    size_t words = k->copies.words, tail = pieces(k) % 64;
     uint64_t *set = peer_scratch(p, words);
 
     for (size_t i = 0; i < words; i++)
@@ -143,14 +145,19 @@ static size_t rarest(struct peer *p, const struct peer_view *v)
     if (tail > 0)
         set[words - 1] &= ((uint64_t)1 << tail) - 1;
     rarity_keep_least(&k->copies, set);
-    for (size_t i = 0; i < words; i++)
-        n += (size_t)__builtin_popcountll(set[i]);
-    return peer_nth_bit(set, (size_t)(peer_random(p) % n));
+    return peer_nth_bit(set, 0);
+}
+
+static size_t most_out(const struct peer_pack *k)
+{
+    size_t most = 2 * k->nviews > k->out_limit ? 2 * k->nviews : k->out_limit;
+
+    return most < PEER_OUT_MAX ? most : PEER_OUT_MAX;
 }
 
 static bool show_one(struct peer *p, struct peer_pack *k, int64_t now_ms)
 {
-    struct peer_view *v = k->nouts < k->out_limit ? least_complete(p, k, false, now_ms) : NULL;
+    struct peer_view *v = k->nouts < most_out(k) ? least_complete(p, k, false, now_ms) : NULL;
     size_t piece = v == NULL ? 0 : rarest(p, v), first, left;
     struct peer_queued *q;
 
@@ -212,7 +219,7 @@ void peer_show_idle(struct peer *p, int64_t now_ms)
 
         if (!k->used || !k->shows || k->nouts == 0)
             continue;
-        if (k->nouts < k->out_limit || k->out_limit >= PEER_OUT_MAX || !all_old(k, now_ms)) {
+        if (k->nouts < most_out(k) || k->out_limit >= PEER_OUT_MAX || !all_old(k, now_ms)) {
             peer_wake(p, now_ms + PEER_SHOW_MS);
             continue;
         }

@@ -108,13 +108,24 @@ void peer_up_drop(struct peer *p, struct peer_view *v)
 
 /* Few at a time: what a machine has whole it can pass on, two halves it cannot. A link that takes what
  * it is given too slowly does not hold up the others. */
-static bool all_slots_taken(const struct peer *p, int64_t now_ms)
+static bool all_slots_taken(struct peer *p, int64_t now_ms)
 {
+    int64_t stuck_ms = 4 * p->give_ms > PEER_STUCK_MS ? (int64_t)(4 * p->give_ms) : PEER_STUCK_MS;
+    int64_t first_ms = INT64_MAX;
     int taken = 0;
 
-    LIST_EACH (&p->serving, n)
-        taken += now_ms - CONTAINER_OF(n, struct peer_link, serving)->giving_ms < PEER_STUCK_MS;
-    return taken >= PEER_UPLOADS;
+    LIST_EACH (&p->serving, n) {
+        int64_t until_ms = CONTAINER_OF(n, struct peer_link, serving)->giving_ms + stuck_ms;
+
+        if (until_ms <= now_ms)
+            continue;
+        taken++;
+        first_ms = until_ms < first_ms ? until_ms : first_ms;
+    }
+    if (taken < PEER_UPLOADS)
+        return false;
+    peer_wake(p, first_ms);
+    return true;
 }
 
 /* The least complete comes first, which is what keeps the last machine close behind the first. Those
@@ -198,10 +209,14 @@ void peer_up_give(struct peer *p, int64_t now_ms)
         give(p, v, now_ms);
 }
 
-void peer_up_sent(struct peer *p, struct peer_link *l)
+void peer_up_sent(struct peer *p, struct peer_link *l, int64_t now_ms)
 {
-    (void)p;
-    if (l->giving > 0 && --l->giving == 0)
+    double took_ms = (double)(now_ms - l->giving_ms);
+
+    if (l->giving == 0)
+        return;
+    p->give_ms = p->give_ms > 0 ? p->give_ms * 0.9 + took_ms * 0.1 : took_ms;
+    if (--l->giving == 0)
         list_remove(&l->serving);
 }
 
