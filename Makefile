@@ -55,7 +55,7 @@ unit_bin := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit_src))
 tool_bin := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(tool_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 
-.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta bench-delta-large bench-swarm bench-swarm-cpu bench-idle FORCE
+.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta soak-delta bench-delta-large bench-swarm bench-swarm-cpu bench-idle FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -97,6 +97,10 @@ bench-delta: all
 ## make bench-delta-large   how fast large artifacts go through a delta (GIB=1; ARGS="file-same tree-2%")
 bench-delta-large: all
 	@GIB=$(or $(GIB),1) tests/bench/delta-large $(ARGS)
+
+## make soak-delta CASES=10000 SEED=1   make, apply and harm that many generated deltas
+soak-delta: $(OUT)/unit/delta/test_properties
+	DELTA_CASE=$(or $(SEED),1) DELTA_CASES=$(or $(CASES),10000) $<
 
 ## make bench-swarm   a file to many machines behind shaped links, beside other programs (root;
 ##                    PEERS=16 RATE=100 SIZE=128 ONLY=ours and more: see tests/bench/swarm)
