@@ -64,7 +64,7 @@ size_t unpack_needed_count(const struct unpack *u);
 uint64_t unpack_needed_bytes(const struct unpack *u); /* of the stream */
 /* That are still to be written: of files in needed segments that did not come from a base. */
 uint64_t unpack_room_bytes(const struct unpack *u);
-uint64_t unpack_local_bytes(const struct unpack *u);  /* in segments that the base made needless */
+uint64_t unpack_local_bytes(const struct unpack *u); /* in segments that the base made needless */
 
 /* -ERR_CORRUPT: data is not segment i; nothing was written. A segment that is not needed is fine.
  */
