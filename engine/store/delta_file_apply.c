@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "io/files.h"
+#include "store/crew.h"
 #include "store/delta_file_internal.h"
 #include "store/pack_source.h"
 #include "store/side.h"
@@ -70,41 +71,89 @@ static bool is_made(const struct applying *a, const char *out)
     return made;
 }
 
-/* n segments from i on; the decoder vouches for them. */
-static int unpack_some(struct applying *a, size_t i, size_t n, unsigned char *out, struct err *err)
-{
-    int r = pack_source_read_some(a->source, i, n, out, err);
+/* Some segments that follow each other: decoded while those before them are written. */
+struct batch {
+    size_t i, n;
+    unsigned char *data;
+};
 
-    for (size_t k = 0; r == 0 && k < n; k++)
-        r = unpack_checked(a->unpack, i + k, out + k * SEGMENT_BYTES,
-                           manifest_segment_bytes(a->pack.m, i + k), err);
+struct relay {
+    struct applying *a;
+    struct batch next, ready; /* n 0: none */
+    int status[2];            /* of decoding, of writing */
+    struct err err[2];
+};
+
+/* The first segments from i on that are needed. */
+static void choose(const struct applying *a, struct batch *b, size_t i)
+{
+    size_t end = a->pack.m->nsegments;
+
+    while (i < end && !unpack_needed(a->unpack, i))
+        i++;
+    b->i = i;
+    for (b->n = 0; b->n < PACK_SOURCE_TOGETHER && i < end && unpack_needed(a->unpack, i); i++)
+        b->n++;
+}
+
+/* The decoder vouches for what it gives: it is not hashed again. */
+static int write_batch(struct applying *a, const struct batch *b, struct err *err)
+{
+    int r = 0;
+
+    for (size_t k = 0; r == 0 && k < b->n; k++)
+        r = unpack_checked(a->unpack, b->i + k, b->data + k * SEGMENT_BYTES,
+                           manifest_segment_bytes(a->pack.m, b->i + k), err);
     return r;
+}
+
+static void relay_job(void *arg, size_t job, unsigned worker)
+{
+    struct relay *r = arg;
+
+    (void)worker;
+    if (job == 0 && r->next.n > 0)
+        r->status[0] =
+            pack_source_read_some(r->a->source, r->next.i, r->next.n, r->next.data, &r->err[0]);
+    if (job == 1)
+        r->status[1] = write_batch(r->a, &r->ready, &r->err[1]);
+}
+
+/* Decodes `next` and writes `ready`, which then change places. */
+static int relay_step(struct relay *r, const struct delta_pool *pool, struct err *err)
+{
+    struct batch written = r->ready;
+
+    delta_each(pool, 2, relay_job, r);
+    for (int i = 1; i >= 0; i--) {
+        if (r->status[i] < 0)
+            return err_set(err, r->err[i].code, "%s", r->err[i].text);
+    }
+    r->ready = r->next;
+    r->next.data = written.data;
+    choose(r->a, &r->next, r->ready.i + r->ready.n);
+    return 0;
 }
 
 static int unpack_all(struct applying *a, struct err *err)
 {
-    const struct manifest *m = a->pack.m;
-    unsigned char *out = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
-    size_t n = 1;
+    struct delta_pool pool = { a->o->threads < 2 ? 1 : 2, crew_each, &pool };
+    struct relay relay = { .a = a };
+    size_t total = a->pack.m->nsegments;
     int r = 0;
 
-    if (a->o->progress != NULL && a->o->progress(a->o->ctx, "apply", 0, m->nsegments) < 0)
-        r = err_set(err, ERR_CANCELLED, "stopped");
-    for (size_t i = 0; r == 0 && i < m->nsegments; i += n) {
-        for (n = 0; n < PACK_SOURCE_TOGETHER && i + n < m->nsegments; n++) {
-            if (!unpack_needed(a->unpack, i + n))
-                break;
-        }
-        if (n == 0) {
-            n = 1;
-            continue;
-        }
-        r = unpack_some(a, i, n, out, err);
-        if (r == 0 && a->o->progress != NULL &&
-            a->o->progress(a->o->ctx, "apply", i + n, m->nsegments) < 0)
+    relay.next.data = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
+    relay.ready.data = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
+    choose(a, &relay.next, 0);
+    for (;;) {
+        if (a->o->progress != NULL && a->o->progress(a->o->ctx, "apply", relay.next.i, total) < 0)
             r = err_set(err, ERR_CANCELLED, "stopped");
+        if (r < 0 || relay.next.n + relay.ready.n == 0)
+            break;
+        r = relay_step(&relay, &pool, err);
     }
-    free(out);
+    free(relay.next.data);
+    free(relay.ready.data);
     return r < 0 ? r : unpack_finish(a->unpack, err);
 }
 

@@ -135,7 +135,8 @@ static bool killed_once(struct scene *s, size_t n, enum kill_how how)
         assert_true(decoded[i] <= (staged[i] ? 1 : 2));
         repeated += decoded[i] == 2;
     }
-    assert_true(repeated <= PACK_SOURCE_TOGETHER); /* those that were being written */
+    /* Those that were being written, and those decoded beside them. */
+    assert_true(repeated <= 2 * PACK_SOURCE_TOGETHER);
     s->kills++;
     s->repeated += repeated;
     return true;
