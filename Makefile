@@ -158,9 +158,10 @@ $(OUT)/libtest.a: $(test_lib_obj)
 
 test_libs := $(test_lib_obj) $(OUT)/libagent.a $(OUT)/libslipway.a
 
-# This one counts what is decoded.
-$(OUT)/unit/store/test_delta_killed: LDFLAGS += \
-	-Wl,--wrap=delta_read_segment,--wrap=delta_read_two,--wrap=full_read_segment
+# These count what is decoded.
+$(OUT)/unit/store/test_delta_killed: LDFLAGS += -Wl,--wrap=delta_read_two
+$(OUT)/unit/store/test_delta_killed $(OUT)/unit/agent/test_assemble_killed: LDFLAGS += \
+	-Wl,--wrap=delta_read_segment,--wrap=full_read_segment
 
 $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(test_libs)
 	@mkdir -p $(@D)
