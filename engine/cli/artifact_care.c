@@ -46,25 +46,6 @@ static void on_object(void *ctx, enum object_kind kind, const struct hash *name,
         printf("%s %.12s %s: %s\n", object_kind_name(kind), hex, scrub_verdict_name(verdict), why);
 }
 
-/* "50M" */
-static int parse_rate(const char *text, uint64_t *ret, struct err *err)
-{
-    static const char units[] = "KMGT";
-    unsigned long long n;
-    const char *unit;
-    char *end;
-
-    *ret = 0;
-    if (text == NULL)
-        return 0;
-    n = strtoull(text, &end, 10);
-    unit = *end == '\0' ? NULL : strchr(units, *end);
-    if (end == text || n == 0 || n > 1u << 30 || (*end != '\0' && (unit == NULL || end[1] != '\0')))
-        return err_set(err, ERR_INVALID, "--rate %s: not a number of bytes, as 50M", text);
-    *ret = (uint64_t)n << (unit == NULL ? 0 : 10 * (unit - units + 1));
-    return 0;
-}
-
 static int open_from(struct verifying *v, struct err *err)
 {
     const struct texts *from = &v->s->o->from;
@@ -160,7 +141,7 @@ int artifact_verify_verb(struct artifact_site *s, const char *id)
     v.work = mem_printf("%s/tmp/heal-%lld", s->dir == NULL ? "." : s->dir, (long long)wall_ms());
     v.o = (struct scrub_options){ .from = v.from, .work = v.work, .tell = on_object, .ctx = &v };
     if (r == 0)
-        r = parse_rate(s->o->rate, &v.o.bytes_per_s, &err);
+        r = flags_rate("--rate", s->o->rate, &v.o.bytes_per_s, &err);
     if (r == 0)
         r = open_from(&v, &err);
     if (r == 0)

@@ -304,3 +304,21 @@ int fail(const struct globals *g, const struct err *err)
         print_error_json(err_name(err->code), err->text, code);
     return code;
 }
+
+int flags_rate(const char *flag, const char *text, uint64_t *ret, struct err *err)
+{
+    static const char units[] = "KMGT";
+    unsigned long long n;
+    const char *unit;
+    char *end;
+
+    *ret = 0;
+    if (text == NULL)
+        return 0;
+    n = strtoull(text, &end, 10);
+    unit = *end == '\0' ? NULL : strchr(units, *end);
+    if (end == text || n == 0 || n > 1u << 30 || (*end != '\0' && (unit == NULL || end[1] != '\0')))
+        return err_set(err, ERR_INVALID, "%s %s: not a number of bytes, as 50M", flag, text);
+    *ret = (uint64_t)n << (unit == NULL ? 0 : 10 * (unit - units + 1));
+    return 0;
+}

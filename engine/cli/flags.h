@@ -83,6 +83,9 @@ struct verb {
 int flags_parse(const struct verb *v, struct globals *g, int argc, char **argv, int *ret_operands,
                 int *ret_exit);
 
+/* Bytes a second, as 50M; NULL: 0, no limit. -ERR_INVALID names the flag. */
+MUST_CHECK int flags_rate(const char *flag, const char *text, uint64_t *ret, struct err *err);
+
 /* Prints "engine VERB: text" to stderr, or as {"v":1,"error":{…}} on stdout with -o json; returns the exit code. */
 int fail(const struct globals *g, const struct err *err);
 

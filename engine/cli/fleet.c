@@ -121,6 +121,10 @@ static void add_serve(struct fleet *f)
     child_port_arg(c, "127.0.0.1:%d", c, "http");
     child_arg(c, "--link");
     child_port_arg(c, "127.0.0.1:%d", c, "link");
+    for (int r = 1; r <= f->o.regions && !f->o.control_only; r++) {
+        child_arg(c, "--heal-from");
+        child_arg(c, "%s/regions/r%d/data/store", f->dir, r);
+    }
     common_args(f, c);
     f->serve = c;
 }

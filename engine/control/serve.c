@@ -16,6 +16,7 @@
 #include "control/keys.h"
 #include "control/link_side.h"
 #include "control/monitor.h"
+#include "control/scrubber.h"
 #include "control/wake.h"
 #include "io/files.h"
 #include "io/loop.h"
@@ -38,6 +39,7 @@ struct serve {
     struct link_side *links;
     struct conductor *conductor;
     struct monitor *monitor;
+    struct scrubber *scrubber;
     struct api *api;
     int name_fd; /* the lock on our name; -1: the name is random */
     bool stopping;
@@ -124,6 +126,24 @@ static int open_all(struct serve *s, const struct serve_options *o, struct err *
     return r;
 }
 
+/* The same whoever serves: one scrubs at a time. */
+static int start_scrubber(struct serve *s, const struct serve_options *o, struct err *err)
+{
+    const char *dir = strncmp(s->store_dir, "dir:", 4) == 0 ? s->store_dir + 4 : s->store_dir;
+    AUTO_FREE char *work = mem_printf("%s/tmp/scrub", dir);
+    struct scrubber_options scrub = { .db = s->db_url,
+                                      .holder = s->holder,
+                                      .store = s->store,
+                                      .work = work,
+                                      .from = o->heal_from,
+                                      .nfrom = o->nheal_from,
+                                      .every_ms = o->scrub_every_ms,
+                                      .bytes_per_s = o->scrub_bytes_per_s,
+                                      .wake = s->wake };
+
+    return scrubber_start(&s->scrubber, &scrub, err);
+}
+
 static int start_all(struct serve *s, const struct serve_options *o, struct err *err)
 {
     const char *any = "127.0.0.1:0";
@@ -152,6 +172,8 @@ static int start_all(struct serve *s, const struct serve_options *o, struct err 
         r = conductor_start(&s->conductor, &conductor, err);
     if (r == 0)
         r = monitor_start(&s->monitor, s->db_url, s->holder, s->wake, err);
+    if (r == 0)
+        r = start_scrubber(s, o, err);
     if (r == 0)
         r = api_start(&s->api, &api, err);
     return r;
@@ -194,6 +216,7 @@ static void close_all(struct serve *s)
     api_free(s->api);
     conductor_free(s->conductor);
     monitor_free(s->monitor);
+    scrubber_free(s->scrubber);
     if (s->pool != NULL)
         work_pool_free(s->pool);
     link_side_free(s->links);

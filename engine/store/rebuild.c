@@ -9,6 +9,7 @@
 #include "store/export.h"
 #include "store/pack_check.h"
 #include "store/publish.h"
+#include "store/publish_delta.h"
 #include "store/tree_files.h"
 
 struct rebuild {
@@ -171,6 +172,61 @@ int pack_rebuild(struct store *s, const struct catalog *c, const struct catalog_
     }
     manifest_free(m);
     return r;
+}
+
+static int full_side(const struct catalog *c, const struct hash *artifact, struct delta_side *ret,
+                     struct err *err)
+{
+    const struct catalog_artifact *a = catalog_get(c, artifact);
+    char hex[HASH_HEX];
+
+    for (size_t i = 0; a != NULL && i < a->npacks; i++) {
+        if (a->packs[i].kind == PACK_FULL && a->packs[i].present) {
+            *ret = (struct delta_side){ *artifact, a->packs[i].hash };
+            return 0;
+        }
+    }
+    return err_set(err, ERR_NOT_FOUND, "there is no full pack of artifact %.12s",
+                   hash_hex(artifact, hex));
+}
+
+static bool is_known(const struct catalog *c, const struct hash *pack)
+{
+    for (size_t i = 0; i < c->npacks; i++) {
+        if (hash_equal(&c->packs[i].hash, pack))
+            return true;
+    }
+    return false;
+}
+
+static int take_away(struct store *s, const struct catalog *c, const struct hash *pack,
+                     struct err *err)
+{
+    int r = 0;
+
+    if (!hash_is_zero(pack) && !is_known(c, pack)) {
+        r = store_delete(s, OBJECT_INDEX, pack, err);
+        if (r == 0)
+            r = store_delete(s, OBJECT_PACK, pack, err);
+    }
+    return r < 0 ? r : err_set(err, ERR_CONFLICT, "made again, it has another name");
+}
+
+int delta_rebuild(struct store *s, const struct catalog *c, const struct catalog_pack *p,
+                  struct err *err)
+{
+    struct delta_side base, target;
+    struct published_delta made;
+    int r = full_side(c, &p->base, &base, err);
+
+    if (r == 0)
+        r = full_side(c, &p->target, &target, err);
+    if (r == 0)
+        r = artifact_publish_delta(s, &base, &target, NULL, &made, err);
+    if (r < 0)
+        return r;
+    published_delta_release(&made);
+    return hash_equal(&made.pack, &p->hash) ? 0 : take_away(s, c, &made.pack, err);
 }
 
 int pack_reindex(struct store *s, const struct hash *artifact, const struct hash *pack,

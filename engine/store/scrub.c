@@ -1,6 +1,5 @@
 #include "store/scrub.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -11,6 +10,8 @@
 #include "store/publish.h"
 #include "store/rebuild.h"
 #include "store/replicate.h"
+
+enum { SLICE_MS = 500 };
 
 struct scrub {
     struct store *store;
@@ -46,21 +47,32 @@ static bool is_rot(int r)
     return r == -(int)ERR_CORRUPT || r == -(int)ERR_INVALID || r == -(int)ERR_NOT_FOUND;
 }
 
-static void pace(struct scrub *x, size_t len)
+static int may_go_on(const struct scrub *x, struct err *err)
 {
-    int64_t ahead_ms;
+    if (x->o->go_on != NULL && x->o->go_on(x->o->ctx) < 0)
+        return err_set(err, ERR_CANCELLED, "stopped");
+    return 0;
+}
+
+/* Sleeps as long as more was read than the rate allows. */
+static int pace(struct scrub *x, size_t len, struct err *err)
+{
+    int r = may_go_on(x, err);
 
     x->out->bytes += len;
     x->paced += len;
-    if (x->o->bytes_per_s == 0)
-        return;
-    ahead_ms = (int64_t)(x->paced * 1000 / x->o->bytes_per_s) - (monotonic_ms() - x->started_ms);
-    if (ahead_ms > 0) {
-        struct timespec t = { ahead_ms / 1000, (long)(ahead_ms % 1000) * 1000000 };
+    while (r == 0 && x->o->bytes_per_s != 0) {
+        int64_t ahead_ms =
+            (int64_t)(x->paced * 1000 / x->o->bytes_per_s) - (monotonic_ms() - x->started_ms);
+        int64_t sleep_ms = ahead_ms < SLICE_MS ? ahead_ms : SLICE_MS;
+        struct timespec t = { 0, (long)sleep_ms * 1000000 };
 
-        while (nanosleep(&t, &t) < 0 && errno == EINTR)
-            continue;
+        if (ahead_ms <= 0)
+            break;
+        (void)nanosleep(&t, NULL);
+        r = may_go_on(x, err);
     }
+    return r;
 }
 
 struct paced {
@@ -71,9 +83,9 @@ struct paced {
 static int read_paced(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
 {
     const struct paced *p = ctx;
+    int r = pace(p->scrub, len, err);
 
-    pace(p->scrub, len);
-    return store_object_read(p->object, data, len, offset, err);
+    return r < 0 ? r : store_object_read(p->object, data, len, offset, err);
 }
 
 /* --- the manifest --- */
@@ -167,25 +179,29 @@ static int copy_from(struct scrub *x, struct store *from, const struct hash *pac
     return r;
 }
 
-/* What heals a pack is proved again, in place. */
-static bool heal(struct scrub *x, const struct hash *pack, bool full, struct err *err)
+/* What heals a pack is proved again, in place. delta: what its index says of it; NULL: it is full. */
+static bool heal(struct scrub *x, const struct hash *pack, const struct catalog_pack *delta,
+                 struct err *err)
 {
     bool healed = false;
 
     if (x->m == NULL || x->o->work == NULL)
         return false;
-    if (full && pack_reindex(x->store, &x->a->hash, pack, err) == 0)
+    if (delta == NULL && pack_reindex(x->store, &x->a->hash, pack, err) == 0)
         healed = check_pack(x, pack, err) == 0;
     for (size_t i = 0; !healed && i < x->o->nfrom; i++)
         healed = copy_from(x, x->o->from[i], pack, err) == 0 && check_pack(x, pack, err) == 0;
-    if (!healed && full)
-        healed = pack_rebuild(x->store, x->catalog, x->a, pack, x->o->work, err) == 0 &&
-                 check_pack(x, pack, err) == 0;
+    if (!healed && delta == NULL)
+        healed = pack_rebuild(x->store, x->catalog, x->a, pack, x->o->work, err) == 0;
+    else if (!healed)
+        healed = delta_rebuild(x->store, x->catalog, delta, err) == 0;
+    healed = healed && check_pack(x, pack, err) == 0;
     (void)!dir_remove(x->o->work, NULL);
     return healed;
 }
 
-static int scrub_pack(struct scrub *x, const struct hash *pack, bool full, struct err *err)
+static int scrub_pack(struct scrub *x, const struct hash *pack, const struct catalog_pack *delta,
+                      struct err *err)
 {
     struct err why = ERR_INIT, other = ERR_INIT;
     int r = check_pack(x, pack, &why);
@@ -196,8 +212,11 @@ static int scrub_pack(struct scrub *x, const struct hash *pack, bool full, struc
     }
     if (r == 0) {
         say(x, OBJECT_PACK, pack, SCRUB_GOOD, "");
-    } else if (heal(x, pack, full, &other)) {
+    } else if (heal(x, pack, delta, &other)) {
         say(x, OBJECT_PACK, pack, SCRUB_HEALED, why.text);
+    } else if (other.code == ERR_CANCELLED) {
+        *err = other;
+        return -(int)ERR_CANCELLED;
     } else {
         say(x, OBJECT_PACK, pack, SCRUB_ROTTEN, why.text);
     }
@@ -222,10 +241,11 @@ int artifact_scrub(struct store *s, const struct catalog *c, const struct catalo
     int r = check_manifest(&x, err);
 
     for (size_t i = 0; r == 0 && i < a->npacks; i++)
-        r = scrub_pack(&x, &a->packs[i].hash, a->packs[i].kind == PACK_FULL, err);
+        r = scrub_pack(&x, &a->packs[i].hash, a->packs[i].kind == PACK_DELTA ? &a->packs[i] : NULL,
+                       err);
     for (size_t i = 0; r == 0 && i < options->nexpect; i++)
         if (!is_listed(a, &options->expect[i]))
-            r = scrub_pack(&x, &options->expect[i], true, err);
+            r = scrub_pack(&x, &options->expect[i], NULL, err);
     manifest_free(x.m);
     return r < 0 ? err_wrap(err, "scrub artifact %.12s", hash_hex(&a->hash, hex)) : 0;
 }

@@ -4,7 +4,8 @@
  * by segment against the manifest. (A delta pack was proved when it was put, and its leaves say that
  * it is what it was.) What is wrong is moved aside at once, so that nobody is given it; then another
  * copy is looked for: in the stores that `from` names (a region's, a mirror), else the pack is made
- * again from what the store has besides (rebuild.h). What came back is proved like the rest. The
+ * again from what the store has besides (rebuild.h); a delta pack, from the full packs of its base and
+ * its target. What came back is proved like the rest. The
  * index of a pack that cannot be healed stays: a later scrub with more to copy from finds it. A pack
  * whose own index is lost is known to nobody but the control plane: the caller passes it in `expect`.
  *
@@ -24,6 +25,9 @@ struct scrub_options {
     uint64_t bytes_per_s; /* at most so much is read; 0: no limit */
     const struct hash *expect; /* full packs that there should be, by who knows; may be NULL */
     size_t nexpect;
+    /* < 0 stops with -ERR_CANCELLED: asked between two reads, and at least once a second while it
+     * sleeps. May be NULL. */
+    int (*go_on)(void *ctx);
     /* Called once for the manifest and once for each pack; why is "" when it is good. May be NULL.
      */
     void (*tell)(void *ctx, enum object_kind kind, const struct hash *name,

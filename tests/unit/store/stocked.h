@@ -14,6 +14,7 @@
 #include "lib/trees.h"
 #include "store/catalog.h"
 #include "store/publish.h"
+#include "store/publish_delta.h"
 
 struct stock {
     const char *root;
@@ -58,6 +59,34 @@ static inline struct published stock_publish(struct stock *k, const char *dir, i
 
     assert_ok(artifact_publish(k->s, dir, &o, &p, &k->err), &k->err);
     return p;
+}
+
+/* A file of 1 MiB that differs in one byte from version to version. */
+static inline struct published stock_version(struct stock *k, unsigned char version)
+{
+    const char *dir = tmpdir_fresh();
+    AUTO_FREE char *path = mem_printf("%s/file", dir);
+    AUTO_FREE unsigned char *data = mem_alloc(1 << 20);
+    struct random r = { 77 };
+
+    for (size_t i = 0; i < 1 << 20; i++)
+        data[i] = (unsigned char)random_next(&r);
+    data[1000] = version;
+    tmpdir_write(path, data, 1 << 20);
+    return stock_publish(k, dir, 3);
+}
+
+static inline struct hash stock_delta(struct stock *k, const struct published *base,
+                                      const struct published *target)
+{
+    struct delta_side from = { base->artifact, base->pack };
+    struct delta_side to = { target->artifact, target->pack };
+    struct published_delta d;
+
+    assert_ok(artifact_publish_delta(k->s, &from, &to, NULL, &d, &k->err), &k->err);
+    assert_int_equal(d.dropped, DELTA_KEPT);
+    published_delta_release(&d);
+    return d.pack;
 }
 
 static inline char *stock_path(const struct stock *k, enum object_kind kind,

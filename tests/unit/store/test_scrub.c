@@ -259,6 +259,58 @@ static void test_made_again_from_a_delta(void **state)
     stock_release(&k);
 }
 
+static void test_a_delta_is_made_again(void **state)
+{
+    struct published p, q;
+    struct told told;
+    struct stock k;
+    struct hash delta;
+
+    (void)state;
+    stock_init(&k);
+    p = stock_version(&k, 1);
+    q = stock_version(&k, 2);
+    delta = stock_delta(&k, &p, &q);
+    stock_spoil(&k, OBJECT_PACK, &delta);
+    assert_int_equal(scrub(&k, &q, NULL, &told).healed, 1);
+    assert_true(stock_has(&k, OBJECT_PACK, &delta));
+    assert_int_equal(scrub(&k, &q, NULL, &told).good, 3);
+    stock_lose(&k, OBJECT_PACK, &delta); /* lost, not rotten */
+    assert_int_equal(scrub(&k, &q, NULL, &told).healed, 1);
+    /* From what else? Neither pack of the base is there. */
+    stock_lose(&k, OBJECT_PACK, &p.pack);
+    stock_spoil(&k, OBJECT_PACK, &delta);
+    assert_int_equal(scrub(&k, &q, NULL, &told).rotten, 1);
+    assert_string_not_equal(told.why, "");
+    stock_release(&k);
+}
+
+/* Says stop at the n-th time. */
+static int stop_later(void *left)
+{
+    return --*(int *)left < 0 ? -1 : 0;
+}
+
+static void test_it_stops_when_told(void **state)
+{
+    struct stock k;
+    struct published p;
+    int left = 2;
+    /* A minute, but for the stop. */
+    struct scrub_options o = { .bytes_per_s = 1 << 15, .go_on = stop_later, .ctx = &left };
+    struct scrub_result r = { 0 };
+
+    (void)state;
+    stock_init(&k);
+    p = stock_version(&k, 1);
+    stock_look(&k);
+    assert_error(artifact_scrub(k.s, k.c, catalog_get(k.c, &p.artifact), &o, &r, &k.err),
+                 ERR_CANCELLED, &k.err, "stopped");
+    assert_int_equal(r.rotten, 0);
+    assert_true(is_whole(&k, &p)); /* nothing was moved aside */
+    stock_release(&k);
+}
+
 static void test_export(void **state)
 {
     const char *dir = stock_tree(1), *dest = tmpdir_path("exported");
@@ -293,6 +345,8 @@ int main(void)
         cmocka_unit_test(test_a_lost_index),
         cmocka_unit_test(test_made_again_from_another_full_pack),
         cmocka_unit_test(test_made_again_from_a_delta),
+        cmocka_unit_test(test_a_delta_is_made_again),
+        cmocka_unit_test(test_it_stops_when_told),
         cmocka_unit_test(test_export),
     };
 

@@ -280,34 +280,6 @@ static void test_killed_at_every_deletion(void **state)
 
 /* --- deltas --- */
 
-/* A file of 1 MiB that differs in a few bytes from version to version. */
-static struct published publish_version(struct stock *k, unsigned char version)
-{
-    const char *dir = tmpdir_fresh();
-    AUTO_FREE char *path = mem_printf("%s/file", dir);
-    AUTO_FREE unsigned char *data = mem_alloc(1 << 20);
-    struct random r = { 77 };
-
-    for (size_t i = 0; i < 1 << 20; i++)
-        data[i] = (unsigned char)random_next(&r);
-    data[1000] = version;
-    tmpdir_write(path, data, 1 << 20);
-    return stock_publish(k, dir, 3);
-}
-
-static struct hash publish_delta(struct stock *k, const struct published *base,
-                                 const struct published *target)
-{
-    struct delta_side from = { base->artifact, base->pack },
-                      to = { target->artifact, target->pack };
-    struct published_delta d;
-
-    assert_ok(artifact_publish_delta(k->s, &from, &to, NULL, &d, &k->err), &k->err);
-    assert_int_equal(d.dropped, DELTA_KEPT);
-    published_delta_release(&d);
-    return d.pack;
-}
-
 static void age_delta(struct stock *k, const struct hash *pack)
 {
     stock_age_one(k, OBJECT_INDEX, pack, OLD_MS);
@@ -333,12 +305,12 @@ static void test_deltas_stay_between_what_is_kept(void **state)
     (void)state;
     stock_init(&k);
     for (unsigned char i = 0; i < 3; i++) {
-        v[i] = publish_version(&k, i);
+        v[i] = stock_version(&k, i);
         stock_age(&k, &v[i], OLD_MS);
     }
-    d01 = publish_delta(&k, &v[0], &v[1]);
-    d12 = publish_delta(&k, &v[1], &v[2]);
-    d02 = publish_delta(&k, &v[0], &v[2]);
+    d01 = stock_delta(&k, &v[0], &v[1]);
+    d12 = stock_delta(&k, &v[1], &v[2]);
+    d02 = stock_delta(&k, &v[0], &v[2]);
     age_delta(&k, &d01);
     age_delta(&k, &d12);
     age_delta(&k, &d02);
@@ -370,10 +342,10 @@ static void test_a_young_delta_stays_without_its_base(void **state)
 
     (void)state;
     stock_init(&k);
-    base = publish_version(&k, 0);
-    target = publish_version(&k, 1);
+    base = stock_version(&k, 0);
+    target = stock_version(&k, 1);
     stock_age(&k, &base, OLD_MS);
-    delta = publish_delta(&k, &base, &target); /* now */
+    delta = stock_delta(&k, &base, &target); /* now */
     assert_int_equal(sweep(&k, &target.artifact, 1, false, NULL).deleted, 1);
     assert_true(has_delta(&k, &delta));
     age_delta(&k, &delta);
