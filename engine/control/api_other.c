@@ -32,39 +32,6 @@ int route_ready(struct call *c, struct err *err)
     return r;
 }
 
-static int metric(struct call *c, struct buf *out, const char *name, const char *sql,
-                  struct err *err)
-{
-    struct db_rows *rows = NULL;
-    int r = db_query(c->db, sql, NULL, 0, &rows, NULL, err);
-
-    if (r == 0)
-        buf_printf(out, "# TYPE %s gauge\n", name);
-    for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++)
-        buf_printf(out, "%s{of=\"%s\"} %lld\n", name, db_get_text(rows, i, 0),
-                   (long long)db_get_int(rows, i, 1));
-    db_rows_free(rows);
-    return r;
-}
-
-int route_metrics(struct call *c, struct err *err)
-{
-    AUTO_BUF out = BUF_INIT;
-    int r = metric(c, &out, "slipway_deployments",
-                   "SELECT state, COUNT(*) FROM deployment GROUP BY state", err);
-
-    if (r == 0)
-        r = metric(c, &out, "slipway_jobs", "SELECT status, COUNT(*) FROM job GROUP BY status",
-                   err);
-    if (r == 0)
-        r = metric(c, &out, "slipway_region_machines", "SELECT name, machines FROM region", err);
-    if (r == 0)
-        r = metric(c, &out, "slipway_region_reachable", "SELECT name, reachable FROM region", err);
-    if (r == 0)
-        call_answer_text(c, MHD_HTTP_OK, "text/plain; version=0.0.4", buf_str(&out));
-    return r;
-}
-
 /* --- jobs --- */
 
 static enum job_status status_named(const char *name)

@@ -218,6 +218,31 @@ static int forget_others(struct db *d, const struct deploy *deploy, struct err *
     return r < 0 ? r : DB_EXEC(d, err, tables[1], db_text(deploy->service));
 }
 
+/* Its counters are added to those of all that have ended (table total). */
+static int write_totals(struct db *d, const struct turn *t, struct err *err)
+{
+    struct moved_bytes m = world_moved(t->world, t->record->deploy);
+    const struct {
+        const char *name;
+        int64_t n;
+    } totals[] = {
+        { "bytes_origin", m.origin },
+        { "bytes_seed", m.seed },
+        { "bytes_peer", m.peer },
+        { "bytes_saved", m.saved },
+    };
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < COUNT_OF(totals); i++) {
+        if (totals[i].n > 0)
+            r = DB_EXEC(d, err,
+                        "INSERT INTO total (name, value) VALUES ($1, $2) ON CONFLICT (name) "
+                        "DO UPDATE SET value = total.value + $2",
+                        db_text(totals[i].name), db_int(totals[i].n));
+    }
+    return r;
+}
+
 static int write_finish(struct db *d, const struct turn *t, struct err *err)
 {
     const struct deploy *deploy = t->record->deploy;
@@ -231,6 +256,8 @@ static int write_finish(struct db *d, const struct turn *t, struct err *err)
             r = DB_EXEC(d, err, "UPDATE release SET good = 1 WHERE hash = $1",
                         db_text(deploy->release));
     }
+    if (r == 0)
+        r = write_totals(d, t, err);
     if (r == 0 && deploy->plan == NULL)
         r = DB_EXEC(d, err, "DELETE FROM relay WHERE deployment = $1", db_text(deploy->id));
     if (r == 0 && deploy->plan != NULL)

@@ -58,6 +58,12 @@ const char *world_keep(struct world *w, const char *text);
 const json_t *world_json(struct world *w, const char *text);
 void world_free(struct world *w); /* NULL is fine */
 
+/* What was moved for a deployment, by what its regions have counted and replicated. */
+struct moved_bytes {
+    int64_t origin, seed, peer, saved, staged, wanted;
+};
+struct moved_bytes world_moved(const struct world *w, const struct deploy *d);
+
 /* Is there a live deployment of another number that uses the job too? */
 MUST_CHECK int job_is_shared(struct db *d, int64_t job, const char *deployment, bool *ret,
                              struct err *err);

@@ -244,23 +244,12 @@ static json_t *machines_json(const struct deploy *d, const struct world *w)
 
 static json_t *bytes_json(const struct deploy *d, const struct world *w)
 {
-    int64_t origin = 0, seed = 0, peer = 0, saved = 0, staged = 0, wanted = 0;
+    struct moved_bytes m = world_moved(w, d);
 
-    /* What was moved for an earlier deployment is not this one's. */
-    for (size_t i = 0; i < w->in.nregions && !d->nothing_to_do; i++) {
-        const struct deploy_region_input *r = &w->regions[i];
-
-        for (size_t k = 0; k < r->nreplicas; k++)
-            origin += r->replicas[k].origin_bytes;
-        seed += r->seed_bytes;
-        peer += r->peer_bytes;
-        saved += r->saved_bytes;
-        staged += r->staged_bytes;
-        wanted += r->wanted_bytes;
-    }
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "origin", (json_int_t)origin, "seed",
-                     (json_int_t)seed, "peer", (json_int_t)peer, "saved_by_delta",
-                     (json_int_t)saved, "staged", (json_int_t)staged, "wanted", (json_int_t)wanted);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "origin", (json_int_t)m.origin, "seed",
+                     (json_int_t)m.seed, "peer", (json_int_t)m.peer, "saved_by_delta",
+                     (json_int_t)m.saved, "staged", (json_int_t)m.staged, "wanted",
+                     (json_int_t)m.wanted);
 }
 
 /* From one moment to the next, which may be still to come, or never have come. */

@@ -360,3 +360,22 @@ int world_load(struct db *d, const struct record *rec, int64_t now_ms, struct wo
     *ret = w;
     return 0;
 }
+
+/* What was moved for an earlier deployment is not this one's. */
+struct moved_bytes world_moved(const struct world *w, const struct deploy *d)
+{
+    struct moved_bytes m = { 0 };
+
+    for (size_t i = 0; i < w->in.nregions && !d->nothing_to_do; i++) {
+        const struct deploy_region_input *r = &w->regions[i];
+
+        for (size_t k = 0; k < r->nreplicas; k++)
+            m.origin += r->replicas[k].origin_bytes;
+        m.seed += r->seed_bytes;
+        m.peer += r->peer_bytes;
+        m.saved += r->saved_bytes;
+        m.staged += r->staged_bytes;
+        m.wanted += r->wanted_bytes;
+    }
+    return m;
+}

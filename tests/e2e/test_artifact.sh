@@ -104,6 +104,23 @@ is "and comes back from a mirror" "$RC $(field .healed)" "0 2"
 artifact after verify --all
 is "then all is good again" "$RC $(field .good)" "0 6"
 
+# --- the same as a duty of the control plane ---
+
+flip "$(object pack "$pack")"
+spawn serve "$ENGINE" serve --state "$STATE" --db "sqlite:$STATE/db.sqlite" --scrub-every 1s \
+    --scrub-rate 500M --heal-from "$STATE/regions/r1/data/store" --ready-file "$TMP/serve.json"
+check "the control plane serves" wait_for 30 test -s "$TMP/serve.json"
+by_http() { # PATH
+    curl -s -m 10 -H "Authorization: Bearer $(cat "$STATE/admin.token")" \
+        "http://127.0.0.1:$(jq -r .http "$TMP/serve.json")$1"
+}
+told() { by_http '/v1/events?after=0' | jq -e '.events[] | select(.kind == "scrub")' >"$TMP/event.json"; }
+check "it finds rot by itself, and says so" wait_for 30 told
+is "which pack, and that it is healed" "$(jq -rs '.[0].data | "\(.name) \(.verdict)"' "$TMP/event.json")" "$pack healed"
+check "it is what it was" cmp "$(object pack "$pack")" "$TMP/mirror/pack/${pack:0:2}/${pack:2}"
+like "and counts it" "$(by_http /metrics)" 'slipway_scrub_objects_total\{verdict="healed"\} 1'
+stop serve
+
 # --- garbage ---
 
 before=$(objects)

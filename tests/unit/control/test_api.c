@@ -220,8 +220,102 @@ static void a_deployment(void **state)
     assert_int_equal(json_array_size(json_object_get(w->answer, "services")), 1);
     call(w, ROLE_VIEWER, "GET", "/v1/regions", NULL);
     assert_int_equal(json_array_size(json_object_get(w->answer, "regions")), CLUSTER_REGIONS);
-    call(w, ROLE_VIEWER, "GET", "/metrics", NULL);
+}
+
+/* --- metrics --- */
+
+static char *get_metrics(struct web *w)
+{
+    AUTO_FREE char *url = mem_printf("http://127.0.0.1:%d/metrics", api_port(w->api));
+    struct buf out = BUF_INIT;
+    struct err err = ERR_INIT;
+    struct http_request q = { .method = "GET",
+                              .url = url,
+                              .token = buf_str(&w->tokens[ROLE_VIEWER]),
+                              .timeout_ms = 30000,
+                              .max_bytes = 1 << 20 };
+
+    assert_ok(http_call(&q, &w->status, &out, &err), &err);
     assert_int_equal(w->status, 200);
+    return buf_steal(&out);
+}
+
+static bool has(const char *text, const char *line)
+{
+    const char *at = strstr(text, line);
+
+    return at != NULL && (at == text || at[-1] == '\n') && at[strlen(line)] == '\n';
+}
+
+/* Every sample belongs to a family that was described just before it. */
+static void check_form(char *text)
+{
+    char *save = NULL, family[128] = "";
+    size_t described = 0;
+
+    for (char *line = strtok_r(text, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        if (strncmp(line, "# HELP ", 7) == 0) {
+            snprintf(family, sizeof(family), "%.*s", (int)strcspn(line + 7, " "), line + 7);
+            assert_true(strlen(line + 7) > strlen(family) + 1);
+            described = 1;
+        } else if (strncmp(line, "# TYPE ", 7) == 0) {
+            assert_int_equal(strncmp(line + 7, family, strlen(family)), 0);
+            assert_true(strstr(line, " counter") != NULL || strstr(line, " gauge") != NULL);
+            assert_int_equal(described, 1);
+            described = 2;
+        } else {
+            assert_int_equal(described, 2);
+            assert_int_equal(strcspn(line, "{ "), strlen(family));
+            assert_int_equal(strncmp(line, family, strlen(family)), 0);
+            assert_true(strtoll(strrchr(line, ' '), NULL, 10) >= 0);
+        }
+    }
+}
+
+static void metrics_count_bytes(void **state)
+{
+    struct web *w = *state;
+    AUTO_FREE char *id = cluster_trigger(w->c, CLUSTER_POLICY, COMMIT_A);
+    AUTO_FREE char *before = get_metrics(w), *live = NULL, *after = NULL, *body = NULL;
+
+    assert_true(has(before, "slipway_bytes_total{source=\"peer\"} 0"));
+    assert_true(has(before, "slipway_delta_saved_bytes_total 0"));
+    assert_true(has(before, "slipway_deployments{state=\"queued\"} 1"));
+    body = mem_strdup("{\"generation\":0,\"waves\":[],\"seed_bytes\":10,\"peer_bytes\":20,"
+                      "\"saved_bytes\":300}");
+    cluster_build(w->c, true);
+    cluster_turn(w->c, id, "rolling");
+    for (int i = 0; i < CLUSTER_REGIONS; i++)
+        cluster_sql(w->c,
+                    i == 0 ? "INSERT INTO counts (deployment, region, at, body) VALUES ($1, 'r1', "
+                             "0, $2) ON CONFLICT (deployment, region) DO UPDATE SET body = $2"
+                           : "INSERT INTO counts (deployment, region, at, body) VALUES ($1, 'r2', "
+                             "0, $2) ON CONFLICT (deployment, region) DO UPDATE SET body = $2",
+                    id, body);
+    live = get_metrics(w);
+    assert_true(has(live, "slipway_bytes_total{source=\"origin\"} 10")); /* 5 a region */
+    assert_true(has(live, "slipway_bytes_total{source=\"seed\"} 20"));
+    assert_true(has(live, "slipway_bytes_total{source=\"peer\"} 40"));
+    assert_true(has(live, "slipway_delta_saved_bytes_total 600"));
+    /* Once it has ended they stay, and are not counted twice. */
+    cluster_sql(w->c,
+                "INSERT INTO command (deployment, verb, actor, reason, created_at) "
+                "VALUES ($1, $2, 'ann', '', 0)",
+                id, "abort");
+    {
+        bool moved = false;
+
+        assert_ok(conductor_turn(w->c->conductor, w->c->d, w->c->fence, &moved, &w->c->err),
+                  &w->c->err);
+    }
+    after = get_metrics(w);
+    assert_true(has(after, "slipway_deployments{state=\"aborted\"} 1"));
+    assert_true(has(after, "slipway_bytes_total{source=\"origin\"} 10"));
+    assert_true(has(after, "slipway_bytes_total{source=\"peer\"} 40"));
+    assert_true(has(after, "slipway_delta_saved_bytes_total 600"));
+    assert_true(has(after, "slipway_scrub_objects_total{verdict=\"rotten\"} 0"));
+    check_form(after);
 }
 
 /* --- what waits --- */
@@ -401,6 +495,7 @@ static void a_jobs_log(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(metrics_count_bytes, start, stop),
         cmocka_unit_test_setup_teardown(routes_are_guarded, start, stop),
         cmocka_unit_test_setup_teardown(bad_bodies, start, stop),
         cmocka_unit_test_setup_teardown(a_deployment, start, stop),
