@@ -1,7 +1,9 @@
 /* Deltas by hand: make, apply, info. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
@@ -12,7 +14,7 @@
 #include "store/delta_file.h"
 #include "wire/json.h"
 
-enum { PHASES = 4 };
+enum { PHASES = 4, NOT_GIVEN = INT32_MIN };
 
 /* How long each phase took, and a line on a terminal that says how far it is. */
 struct meter {
@@ -23,6 +25,26 @@ struct meter {
     bool shows;
     int percent;
 };
+
+/* Ctrl-C ends the work in order, so that nothing half made is left; a second one ends it at once. */
+static volatile sig_atomic_t interrupted, hashing;
+
+/* While hashing, nothing has been written yet. */
+static void on_signal(int signo)
+{
+    interrupted = signo;
+    if (hashing)
+        _exit(EXIT_DETACHED);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = { .sa_handler = on_signal,
+                                .sa_flags = (int)(SA_RESETHAND | SA_RESTART) };
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
 
 static int64_t cpu_ms(void)
 {
@@ -45,12 +67,13 @@ static int step(void *ctx, const char *what, uint64_t done, uint64_t total)
         m->begun_ms[m->phases++] = monotonic_ms();
         m->percent = -1;
     }
+    hashing = strcmp(what, "hash") == 0;
     if (m->shows && percent != m->percent) {
         m->percent = percent;
         fprintf(stderr, "\r\033[K%s %d %%", what, percent);
         fflush(stderr);
     }
-    return 0;
+    return interrupted ? -1 : 0;
 }
 
 static void stop(struct meter *m)
@@ -94,24 +117,52 @@ static json_t *info_json(const struct delta_file_info *i)
     return o;
 }
 
-static json_t *stats_json(const struct delta_stats *s)
+static json_t *kinds_json(const struct delta_stats *s)
 {
     static const char *const encodings[] = { NULL, "stored", "full", "delta", "copy" };
-    static const char *const streams[STREAMS] = { "literal",  "gap",      "value",        "run",
-                                                  "residual", "word_run", "word_residual" };
-    json_t *kinds = json_object(), *parts = json_object();
+    json_t *kinds = json_object();
 
     for (int i = SEGMENT_STORED; i <= SEGMENT_COPY; i++)
         json_object_set_new(kinds, encodings[i],
                             json_pack("{s:I,s:I}", "segments", (json_int_t)s->segments[i], "bytes",
                                       (json_int_t)s->payload_bytes[i]));
+    return kinds;
+}
+
+static json_t *stats_json(const struct delta_stats *s)
+{
+    static const char *const streams[STREAMS] = { "literal",  "gap",      "value",        "run",
+                                                  "residual", "word_run", "word_residual" };
+    json_t *parts = json_object();
+
     for (int i = 0; i < STREAMS; i++)
         json_object_set_new(parts, streams[i], json_integer((json_int_t)s->stream_bytes[i]));
     json_object_set_new(parts, "covers", json_integer((json_int_t)s->covers_bytes));
-    return json_pack("{s:o,s:o,s:I,s:I,s:I,s:I}", "segments_by_kind", kinds, "bytes_by_stream",
-                     parts, "covers", (json_int_t)s->covers, "groups", (json_int_t)s->groups,
-                     "predicted", (json_int_t)s->predicted_groups, "literal_bytes",
-                     (json_int_t)s->literal_bytes);
+    return json_pack("{s:o,s:o,s:I,s:I,s:I,s:I}", "segments_by_kind", kinds_json(s),
+                     "bytes_by_stream", parts, "covers", (json_int_t)s->covers, "groups",
+                     (json_int_t)s->groups, "predicted", (json_int_t)s->predicted_groups,
+                     "literal_bytes", (json_int_t)s->literal_bytes);
+}
+
+static json_t *costs_json(const struct delta_file_costs *c)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < c->count; i++) {
+        const struct delta_file_cost *f = &c->items[i];
+        AUTO_BUF why = BUF_INIT;
+        json_t *o;
+
+        cost_describe(&why, &f->cost);
+        o = json_pack("{s:s,s:I,s:I,s:I,s:s,s:s}", "path", f->path, "bytes",
+                      (json_int_t)f->cost.bytes, "file_bytes", (json_int_t)f->size, "new_bytes",
+                      (json_int_t)f->cost.new_bytes, "reason", cost_reason_name(f->cost.reason),
+                      "why", buf_str(&why));
+        if (f->cost.packed != NULL)
+            json_object_set_new(o, "packed", json_string(f->cost.packed->name));
+        json_array_append_new(list, o);
+    }
+    return list;
 }
 
 static void print_json(json_t *o)
@@ -144,6 +195,32 @@ static void print_info(const struct delta_file_info *i)
     print_bytes("pack", i->pack_bytes);
 }
 
+static void print_segments(const struct delta_stats *s)
+{
+    printf("%-12s %llu copied, %llu delta, %llu full, %llu stored\n", "segments",
+           (unsigned long long)s->segments[SEGMENT_COPY],
+           (unsigned long long)s->segments[SEGMENT_DELTA],
+           (unsigned long long)s->segments[SEGMENT_ZSTD],
+           (unsigned long long)s->segments[SEGMENT_STORED]);
+}
+
+/* Where the bytes go: what a person could do about them. */
+static void print_costs(const struct delta_file_costs *c)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        const struct delta_file_cost *f = &c->items[i];
+        AUTO_BUF bytes = BUF_INIT;
+        AUTO_BUF why = BUF_INIT;
+
+        progress_bytes(&bytes, (int64_t)f->cost.bytes);
+        cost_describe(&why, &f->cost);
+        printf("%-12s %10s  %s%s%s\n", i == 0 ? "most bytes" : "", buf_str(&bytes), f->path,
+               why.len > 0 ? ": " : "", buf_str(&why));
+    }
+    if (c->packed > COSTS_NAMED)
+        printf("%-12s %zu files are compressed, in all\n", "", c->packed);
+}
+
 static void print_seconds(const struct meter *m)
 {
     printf("%-12s", "seconds");
@@ -167,9 +244,18 @@ static void add_costs(json_t *o, const struct meter *m)
     json_object_set_new(o, "peak_bytes", json_integer(peak_bytes()));
 }
 
+/* 130, as a shell would say of Ctrl-C. */
+static int failed(const struct globals *g, const struct err *err)
+{
+    int code = fail(g, err);
+
+    return interrupted ? EXIT_DETACHED : code;
+}
+
 static int make(const struct globals *g, char **operands, struct delta_file_options *o)
 {
     struct meter m = { .shows = g->progress == PROGRESS_TTY };
+    struct delta_file_costs costs = { .count = 0 };
     struct delta_file_info info;
     struct delta_stats stats;
     struct err err = ERR_INIT;
@@ -178,26 +264,28 @@ static int make(const struct globals *g, char **operands, struct delta_file_opti
 
     o->progress = step;
     o->ctx = &m;
+    o->costs = &costs;
     r = delta_file_make(base, operands[1], operands[2], o, &stats, &info, &err);
     stop(&m);
-    if (r < 0)
-        return fail(g, &err);
+    if (r < 0) {
+        delta_file_costs_release(&costs);
+        return failed(g, &err);
+    }
     if (g->json) {
         json_t *out = info_json(&info), *more = stats_json(&stats);
 
         json_object_update(out, more);
         json_decref(more);
+        json_object_set_new(out, "most_bytes", costs_json(&costs));
         add_costs(out, &m);
         print_json(out);
-        return EXIT_OK;
+    } else {
+        print_info(&info);
+        print_segments(&stats);
+        print_seconds(&m);
+        print_costs(&costs);
     }
-    print_info(&info);
-    printf("%-12s %llu copied, %llu delta, %llu full, %llu stored\n", "segments",
-           (unsigned long long)stats.segments[SEGMENT_COPY],
-           (unsigned long long)stats.segments[SEGMENT_DELTA],
-           (unsigned long long)stats.segments[SEGMENT_ZSTD],
-           (unsigned long long)stats.segments[SEGMENT_STORED]);
-    print_seconds(&m);
+    delta_file_costs_release(&costs);
     return EXIT_OK;
 }
 
@@ -212,7 +300,7 @@ static int apply(const struct globals *g, char **operands)
 
     stop(&m);
     if (r < 0)
-        return fail(g, &err);
+        return failed(g, &err);
     if (g->json) {
         json_t *out = info_json(&info);
 
@@ -227,21 +315,43 @@ static int apply(const struct globals *g, char **operands)
 
 static int info(const struct globals *g, const char *path)
 {
+    struct delta_file_costs costs = { .count = 0 };
     struct delta_file_info i;
+    struct delta_stats stats;
     struct err err = ERR_INIT;
 
-    if (delta_file_info(path, &i, &err) < 0)
+    if (delta_file_report(path, &i, &stats, &costs, &err) < 0)
         return fail(g, &err);
-    if (g->json)
-        print_json(info_json(&i));
-    else
+    if (g->json) {
+        json_t *out = info_json(&i);
+
+        json_object_set_new(out, "segments_by_kind", kinds_json(&stats));
+        json_object_set_new(out, "most_bytes", costs_json(&costs));
+        print_json(out);
+    } else {
         print_info(&i);
+        print_segments(&stats);
+        print_costs(&costs);
+    }
+    delta_file_costs_release(&costs);
     return EXIT_OK;
+}
+
+static int check_numbers(int64_t level, int64_t threads, struct err *err)
+{
+    if (level < DELTA_LEVEL_MIN || level > DELTA_LEVEL_MAX)
+        return err_set(err, ERR_INVALID, "--level %lld: it is %d (fast) to %d (small)",
+                       (long long)level, DELTA_LEVEL_MIN, DELTA_LEVEL_MAX);
+    if (threads != NOT_GIVEN && (threads < 1 || threads > DELTA_THREADS_MAX))
+        return err_set(err, ERR_INVALID,
+                       "--threads %lld: it is 1 to %d; without it, as many as processors",
+                       (long long)threads, DELTA_THREADS_MAX);
+    return 0;
 }
 
 int cli_delta(int argc, char **argv)
 {
-    int64_t level = DELTA_LEVEL, threads = 0;
+    int64_t level = DELTA_LEVEL, threads = NOT_GIVEN;
     const struct flag flags[] = {
         { "level", FLAG_INT, &level, "N", "1 (fast) to 19 (small); 3" },
         { "threads", FLAG_INT, &threads, "N", "of the encoder; as many as processors" },
@@ -261,14 +371,13 @@ int cli_delta(int argc, char **argv)
 
     if (flags_parse(&verb, &g, argc, argv, &operands, &code) != 0)
         return code;
-    if (level < DELTA_LEVEL_MIN || level > DELTA_LEVEL_MAX || threads < 0 ||
-        threads > DELTA_THREADS_MAX) {
-        err_set(&err, ERR_INVALID, "--level is %d to %d, --threads at most %d", DELTA_LEVEL_MIN,
-                DELTA_LEVEL_MAX, DELTA_THREADS_MAX);
+    if (check_numbers(level, threads, &err) < 0) {
         fail(&g, &err);
         return EXIT_USAGE;
     }
-    o = (struct delta_file_options){ .level = (int)level, .threads = (unsigned)threads };
+    o = (struct delta_file_options){ .level = (int)level,
+                                     .threads = threads == NOT_GIVEN ? 0 : (unsigned)threads };
+    catch_signals();
     if (strcmp(argv[0], "make") == 0 && operands == 4)
         return make(&g, argv + 1, &o);
     if (strcmp(argv[0], "apply") == 0 && operands == 4)

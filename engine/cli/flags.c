@@ -198,8 +198,8 @@ static int take_option(const struct parse *p, const struct flag *globals, int ng
     if (value == NULL && *i + 1 < argc)
         value = argv[++*i];
     if (value == NULL || !take_value(f, value))
-        return usage_error(p, "%s needs %s, not '%s'", argv[*i], f->value,
-                           value == NULL ? "" : value);
+        return usage_error(p, "%s%s needs %s, not '%s'", f->name[1] == '\0' ? "-" : "--", f->name,
+                           f->value, value == NULL ? "" : value);
     return 0;
 }
 

@@ -134,7 +134,8 @@ static void find_reason(const struct costs *c, const struct delta_files *files, 
     if (x->new_bytes * 2 < size)
         return;
     x->reason = x->new_bytes * 10 >= size * 9 ? COST_NEW : COST_MIXED;
-    x->packed = packed_find(files, x->entry, size);
+    if (packed_find(files, x->entry, size, &x->packed) < 0)
+        x->packed = packed_by_name(c->m->entries[x->entry].path);
     if (x->packed != NULL)
         x->reason = COST_PACKED;
 }

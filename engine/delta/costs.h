@@ -55,7 +55,7 @@ void costs_segment(struct costs *c, size_t i, unsigned encoding, uint64_t bytes)
 /* The covers of the whole group. */
 void costs_group(struct costs *c, uint64_t begin, uint64_t length, const struct cover *covers,
                  size_t ncovers);
-/* files: the target's; what cannot be read of them is taken for not packed. */
+/* files: the target's; of what cannot be read, the name is asked. */
 void costs_finish(struct costs *c, const struct delta_files *files, struct costs_top *ret);
 
 /* "gzip: a delta of it can't help; deploy it uncompressed" */

@@ -185,6 +185,12 @@ static int take_layout(struct reading *r, struct delta_group *g, struct err *err
     return 0;
 }
 
+/* Without the base's manifest nobody can tell. */
+static bool is_file(const struct manifest *base, size_t entry)
+{
+    return base == NULL || (entry < base->nentries && base->entries[entry].kind == ENTRY_FILE);
+}
+
 static int take_sources(struct reading *r, struct delta_group *g, struct err *err)
 {
     uint64_t count = 0, folded = 0;
@@ -199,7 +205,7 @@ static int take_sources(struct reading *r, struct delta_group *g, struct err *er
         if (!take(r, (uint64_t)1 << 32, &folded))
             return malformed(err, "a group's sources");
         at += unfold(folded);
-        if (at < 0 || (uint64_t)at >= r->base->nentries || r->base->entries[at].kind != ENTRY_FILE)
+        if (at < 0 || at > UINT32_MAX || !is_file(r->base, (size_t)at))
             return malformed(err, "a source that is no file of the base");
         g->sources[g->nsources] = (uint32_t)at++;
     }

@@ -83,7 +83,8 @@ MUST_CHECK int delta_encode_table(struct buf *out, const struct delta *d, struct
 uint64_t delta_header_bytes(const unsigned char head[DELTA_HEAD_BYTES]);
 
 /* Parses head and table of a pack of pack_bytes bytes, from base to target, whose artifacts are named
- * base_id and target_id. -ERR_INVALID: malformed, or of other artifacts. -ERR_LIMIT. */
+ * base_id and target_id. base may be NULL for who only wants to look: then sources are not checked,
+ * and nothing can be decoded. -ERR_INVALID: malformed, or of other artifacts. -ERR_LIMIT. */
 MUST_CHECK int delta_read(struct delta **ret, pack_read_at read, void *ctx, uint64_t pack_bytes,
                           const struct manifest *base, const struct hash *base_id,
                           const struct manifest *target, const struct hash *target_id,

@@ -23,8 +23,12 @@ const struct packed *packed_kind(const void *head, size_t len);
 /* Are these bytes as good as random? False for less than PACKED_SAMPLE / 4. */
 bool packed_is_dense(const void *data, size_t len);
 
-/* Reads the head of a file, and samples of it if that tells nothing: of what kind is it? NULL: it is
- * not packed, or cannot be read. */
-const struct packed *packed_find(const struct delta_files *files, size_t entry, uint64_t size);
+/* What the name says: the second best, where the content cannot be read. NULL: nothing. */
+const struct packed *packed_by_name(const char *path);
+
+/* Reads the head of a file, and samples of it if that tells nothing: of what kind is it? *ret: NULL
+ * if it is not packed. < 0: it cannot be read. */
+MUST_CHECK int packed_find(const struct delta_files *files, size_t entry, uint64_t size,
+                           const struct packed **ret);
 
 #endif

@@ -1,4 +1,6 @@
 #include "store/delta_file_internal.h"
+#include "store/delta_paths.h"
+#include "store/pack_costs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +23,7 @@ struct making {
     const struct delta_file_options *o;
     struct side base, target;
     struct delta_stats *stats;
+    const char *path;
     char *tmp, *payload_tmp;
     int fd, payload_fd;
     uint64_t at;    /* where the next payload goes in its file */
@@ -42,14 +45,16 @@ static int emit(void *ctx, const void *data, size_t len, struct err *err)
     int r = fd_write_at(m->payload_fd, data, len, m->at, err);
 
     m->at += len;
-    return r < 0 ? err_wrap(err, "write %s", m->payload_tmp) : 0;
+    return r < 0 ? err_wrap(err, "PACK %s", m->path) : 0;
 }
 
 static int write_pack(void *ctx, const void *data, size_t len, uint64_t offset, struct err *err)
 {
     const struct making *m = ctx;
 
-    return fd_write_at(m->fd, data, len, m->start + offset, err);
+    if (fd_write_at(m->fd, data, len, m->start + offset, err) < 0)
+        return err_wrap(err, "PACK %s", m->path);
+    return 0;
 }
 
 static int read_pack(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
@@ -73,7 +78,7 @@ static int open_temp(char **ret_path, int *ret_fd, const char *path, const char 
     int fd = mkostemp(tmp, O_CLOEXEC);
 
     if (fd < 0) {
-        int r = err_sys(err, errno, "make %s", tmp);
+        int r = err_sys(err, errno, "PACK %s: cannot make %s", path, tmp);
 
         free(tmp);
         return r;
@@ -141,6 +146,8 @@ static int make_delta(struct making *m, const char *path, struct err *err)
     AUTO_BUF head = BUF_INIT;
     int r = open_temp(&m->payload_tmp, &m->payload_fd, path, "payload", err);
 
+    if (r == 0)
+        unlink(m->payload_tmp); /* nobody else needs its name, and a kill leaves nothing */
     if (r == 0)
         r = delta_encode(&o, &head, m->stats, err);
     if (r == 0)
@@ -247,11 +254,24 @@ static int seal(struct making *m, struct err *err)
     return r;
 }
 
+/* The encoder of deltas has done so. */
+static int count_costs(struct making *m, struct err *err)
+{
+    struct pack_description p = pack_of(m);
+    int r = p.kind == PACK_FULL ? pack_costs(m->stats, &p, err) : 0;
+
+    if (r == 0 && m->o->costs != NULL)
+        delta_file_costs_init(m->o->costs, &m->stats->top, m->target.m);
+    return r;
+}
+
 static int make(struct making *m, const char *base, const char *target, const char *path,
                 struct err *err)
 {
-    int r = note(m, "hash", 0, 1, err);
+    int r = delta_paths_make(base, target, path, err);
 
+    if (r == 0)
+        r = note(m, "hash", 0, 1, err);
     if (r == 0)
         r = open_sides(m, base, target, err);
     if (r == 0)
@@ -264,6 +284,8 @@ static int make(struct making *m, const char *base, const char *target, const ch
         r = base == NULL ? make_full(m, err) : make_delta(m, path, err);
     if (r == 0)
         r = test_apply(m, err);
+    if (r == 0)
+        r = count_costs(m, err);
     if (r == 0)
         r = seal(m, err);
     return r < 0 ? r : file_publish_rename(m->tmp, path, err);
@@ -288,7 +310,7 @@ int delta_file_make(const char *base, const char *target, const char *path,
                     struct delta_file_info *info, struct err *err)
 {
     struct delta_file_options o = delta_file_defaults(options);
-    struct making m = { .o = &o, .stats = stats, .fd = -1, .payload_fd = -1 };
+    struct making m = { .o = &o, .stats = stats, .path = path, .fd = -1, .payload_fd = -1 };
     int r;
 
     memset(stats, 0, sizeof(*stats));
@@ -307,8 +329,6 @@ int delta_file_make(const char *base, const char *target, const char *path,
         close(m.fd);
     if (m.payload_fd >= 0)
         close(m.payload_fd);
-    if (m.payload_tmp != NULL)
-        unlink(m.payload_tmp);
     if (r < 0 && m.tmp != NULL)
         unlink(m.tmp);
     free(m.tmp);

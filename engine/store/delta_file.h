@@ -14,12 +14,30 @@
 
 enum { DELTA_THREADS_MAX = 64 };
 
+/* The files that cost most (delta/costs.h), by name. */
+struct delta_file_cost {
+    char *path;
+    uint64_t size;
+    struct cost cost;
+};
+
+struct delta_file_costs {
+    struct delta_file_cost items[COSTS_NAMED]; /* the dearest first */
+    size_t count;
+    size_t packed; /* as in struct costs_top */
+};
+
+void delta_file_costs_init(struct delta_file_costs *c, const struct costs_top *top,
+                           const struct manifest *m);
+void delta_file_costs_release(struct delta_file_costs *c);
+
 struct delta_file_options {
     int level;        /* DELTA_LEVEL_MIN..MAX; 0: DELTA_LEVEL */
     unsigned threads; /* 0: one a processor */
     /* May be NULL. < 0 stops with -ERR_CANCELLED. */
     int (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
     void *ctx;
+    struct delta_file_costs *costs; /* filled by delta_file_make(); may be NULL */
 };
 
 struct delta_file_info {
@@ -32,8 +50,9 @@ struct delta_file_info {
 };
 
 /* Makes the pack of target (a file or a directory) against base, NULL for a full pack; decodes it
- * again, segment by segment, against the manifest; publishes it at path. *stats is zero for a full
- * pack. Errors: of tree_open(), delta_encode(); -ERR_CORRUPT if the test failed. */
+ * again, segment by segment, against the manifest; publishes it at path, in the place of a file that
+ * is there. Errors: of delta_paths_make(), tree_open(), delta_encode(); -ERR_CORRUPT if the test
+ * failed. Then nothing is left. */
 MUST_CHECK int delta_file_make(const char *base, const char *target, const char *path,
                                const struct delta_file_options *options, struct delta_stats *stats,
                                struct delta_file_info *info, struct err *err);
@@ -48,5 +67,10 @@ MUST_CHECK int delta_file_apply(const char *base, const char *path, const char *
 
 /* What the file says of itself. */
 MUST_CHECK int delta_file_info(const char *path, struct delta_file_info *info, struct err *err);
+
+/* The same, and what it says of its segments: as pack_costs(). costs: the caller's to release. */
+MUST_CHECK int delta_file_report(const char *path, struct delta_file_info *info,
+                                 struct delta_stats *stats, struct delta_file_costs *costs,
+                                 struct err *err);
 
 #endif

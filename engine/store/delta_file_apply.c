@@ -7,6 +7,7 @@
 #include "io/files.h"
 #include "store/crew.h"
 #include "store/delta_file_internal.h"
+#include "store/delta_paths.h"
 #include "store/pack_source.h"
 #include "store/side.h"
 #include "store/unpack.h"
@@ -180,6 +181,29 @@ static int open_source(struct applying *a, struct err *err)
     return pack_source_open(&a->source, &d, err);
 }
 
+static int check_base(const struct applying *a, const char *base, const char *path, struct err *err)
+{
+    char wanted[HASH_HEX], given[HASH_HEX];
+
+    if (a->pack.info.kind != PACK_DELTA || hash_equal(&a->pack.info.base, &a->base.id))
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "PACK %s was made from another base: from artifact %.12s, and BASE %s is %.12s; "
+                   "names, modes and bytes must be those of then",
+                   path, hash_hex(&a->pack.info.base, wanted), base, hash_hex(&a->base.id, given));
+}
+
+static int open_inputs(struct applying *a, const char *base, const char *path, struct err *err)
+{
+    int r = base == NULL ? 0 : side_open(&a->base, base, err);
+
+    if (r == 0 && base != NULL)
+        r = check_base(a, base, path, err);
+    if (r == 0 && open_source(a, err) < 0)
+        r = err_wrap(err, "PACK %s", path);
+    return r;
+}
+
 static int make_out(struct applying *a, const char *out, struct err *err)
 {
     struct unpack_base b = { a->base.dir, a->base.m };
@@ -196,6 +220,8 @@ static int make_out(struct applying *a, const char *out, struct err *err)
         r = unpack_open(&a->unpack, &u, err);
     if (r == 0)
         r = unpack_all(a, err);
+    if (r == -(int)ERR_NO_SPACE)
+        r = err_wrap(err, "OUT %s: make room and run it again, it goes on from %s", out, a->work);
     return r < 0 || a->pack.info.tree ? r : move_file(a, out, err);
 }
 
@@ -204,22 +230,26 @@ static int apply(struct applying *a, const char *base, const char *path, const c
 {
     int r = delta_opened_open(&a->pack, path, err);
 
+    if (r == 0)
+        r = delta_paths_apply(base, out, err);
+    if (r == 0 && base == NULL && a->pack.info.kind == PACK_DELTA)
+        r = err_set(err, ERR_INVALID, "PACK %s is a delta: give the base that it was made from",
+                    path);
     if (r == 0 && !a->pack.info.tree &&
         (a->pack.m->nentries != 1 || a->pack.m->entries->kind != ENTRY_FILE))
-        r = err_set(err, ERR_INVALID, "is said to be one file, and is a tree");
+        r = err_set(err, ERR_INVALID, "PACK %s is said to be one file, and is a tree", path);
     if (r == 0 && a->o->progress != NULL && a->o->progress(a->o->ctx, "hash", 0, 1) < 0)
         r = err_set(err, ERR_CANCELLED, "stopped");
     if (r < 0)
         return r;
     a->work = mem_printf("%s.part", out);
     if (!path_exists(out)) {
-        r = base == NULL ? 0 : side_open(&a->base, base, err);
-        if (r == 0)
-            r = open_source(a, err);
+        r = open_inputs(a, base, path, err);
         if (r == 0)
             r = make_out(a, out, err);
     } else if (!path_exists(a->work) || check_work(a->work, err) < 0 || !is_made(a, out)) {
-        r = err_set(err, ERR_EXISTS, "%s: is there already", out);
+        r = err_set(err, ERR_EXISTS, "OUT %s is there already: remove it, or give another name",
+                    out);
     }
     return r < 0 ? r : dir_remove(a->work, err);
 }

@@ -10,6 +10,7 @@
 #include "delta/delta.h"
 #include "io/files.h"
 #include "store/delta_file_internal.h"
+#include "store/pack_costs.h"
 
 enum { CHUNK_BYTES = 1 << 20 };
 
@@ -51,7 +52,8 @@ static int check_digest(const struct delta_opened *o, const unsigned char *said,
     int r = delta_file_digest(o->fd, o->info.file_bytes, &h, err);
 
     if (r == 0 && memcmp(h.b, said, HASH_BYTES) != 0)
-        r = err_set(err, ERR_CORRUPT, "is damaged: its SHA-256 is not what its head says");
+        r = err_set(err, ERR_CORRUPT,
+                    "is damaged, or was cut: its SHA-256 is not what its head says");
     return r;
 }
 
@@ -77,7 +79,7 @@ static int open_manifest(struct delta_opened *o, uint64_t raw, uint64_t len, str
     int r;
 
     if (len > o->info.file_bytes - DELTA_FILE_HEAD_BYTES || raw > MANIFEST_MAX_BYTES || len == 0)
-        return err_set(err, ERR_INVALID, "its manifest does not fit");
+        return err_set(err, ERR_INVALID, "its manifest ends behind it: it was cut, or is damaged");
     frame = mem_alloc((size_t)len);
     r = fd_read_at(o->fd, frame, (size_t)len, DELTA_FILE_HEAD_BYTES, err);
     if (r == 0 && ZSTD_getFrameContentSize(frame, (size_t)len) != raw)
@@ -94,22 +96,24 @@ static int open_manifest(struct delta_opened *o, uint64_t raw, uint64_t len, str
     return r;
 }
 
-int delta_opened_open(struct delta_opened *o, const char *path, struct err *err)
+static int open_file(struct delta_opened *o, const char *path, struct err *err)
 {
     unsigned char b[DELTA_HEAD_BYTES];
     struct stat st;
     int r;
 
-    o->fd = open(path, O_RDONLY | O_CLOEXEC);
+    o->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (o->fd < 0 || fstat(o->fd, &st) < 0)
-        return err_sys(err, errno, "open %s", path);
+        return err_sys(err, errno, "cannot be opened");
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, ERR_INVALID, "is no file");
     o->info.file_bytes = (uint64_t)st.st_size;
     if (o->info.file_bytes < DELTA_FILE_HEAD_BYTES)
-        return err_set(err, ERR_INVALID, "ends after %llu bytes",
+        return err_set(err, ERR_INVALID, "ends after %llu bytes: it was cut",
                        (unsigned long long)o->info.file_bytes);
     r = fd_read_at(o->fd, b, DELTA_FILE_HEAD_BYTES, 0, err);
     if (r == 0 && (memcmp(b, "SLB1", 4) != 0 || (b[4] != 'f' && b[4] != 'd')))
-        r = err_set(err, ERR_INVALID, "is not a file of `engine delta make`");
+        r = err_set(err, ERR_INVALID, "was not made by `engine delta make`");
     if (r == 0)
         r = check_digest(o, b + DELTA_FILE_DIGEST_AT, err);
     o->info.tree = b[4] == 'd';
@@ -123,7 +127,7 @@ int delta_opened_open(struct delta_opened *o, const char *path, struct err *err)
     o->info.stream_bytes = o->m->stream_bytes;
     o->info.segments = o->m->nsegments;
     if (o->info.pack_bytes < full_header_bytes(0))
-        return err_set(err, ERR_INVALID, "holds no pack");
+        return err_set(err, ERR_INVALID, "ends behind its manifest: it was cut");
     r = fd_read_at(o->fd, b, 5, o->start, err);
     o->info.kind = b[4] == PACK_DELTA ? PACK_DELTA : PACK_FULL;
     if (r == 0 && o->info.kind == PACK_DELTA && o->info.pack_bytes >= DELTA_HEAD_BYTES) {
@@ -133,11 +137,34 @@ int delta_opened_open(struct delta_opened *o, const char *path, struct err *err)
     return r;
 }
 
+int delta_opened_open(struct delta_opened *o, const char *path, struct err *err)
+{
+    return open_file(o, path, err) < 0 ? err_wrap(err, "PACK %s", path) : 0;
+}
+
 void delta_opened_close(struct delta_opened *o)
 {
     if (o->fd >= 0)
         close(o->fd);
     manifest_free(o->m);
+}
+
+void delta_file_costs_init(struct delta_file_costs *c, const struct costs_top *top,
+                           const struct manifest *m)
+{
+    *c = (struct delta_file_costs){ .count = top->count, .packed = top->packed };
+    for (size_t i = 0; i < top->count; i++) {
+        const struct entry *e = &m->entries[top->items[i].entry];
+
+        c->items[i] = (struct delta_file_cost){ mem_strdup(e->path), e->size, top->items[i] };
+    }
+}
+
+void delta_file_costs_release(struct delta_file_costs *c)
+{
+    for (size_t i = 0; i < c->count; i++)
+        free(c->items[i].path);
+    c->count = 0;
 }
 
 int delta_file_info(const char *path, struct delta_file_info *info, struct err *err)
@@ -147,5 +174,31 @@ int delta_file_info(const char *path, struct delta_file_info *info, struct err *
 
     *info = o.info;
     delta_opened_close(&o);
-    return r < 0 ? err_wrap(err, "%s", path) : 0;
+    return r;
+}
+
+int delta_file_report(const char *path, struct delta_file_info *info, struct delta_stats *stats,
+                      struct delta_file_costs *costs, struct err *err)
+{
+    struct delta_opened o = { .fd = -1 };
+    int r = delta_opened_open(&o, path, err);
+
+    *info = o.info;
+    if (r == 0) {
+        struct pack_description d = { .kind = o.info.kind,
+                                      .bytes = o.info.pack_bytes,
+                                      .read = delta_opened_read,
+                                      .ctx = &o,
+                                      .target = o.m,
+                                      .target_id = o.info.target,
+                                      .base_id = o.info.base };
+
+        r = pack_costs(stats, &d, err);
+        if (r < 0)
+            r = err_wrap(err, "PACK %s", path);
+    }
+    if (r == 0)
+        delta_file_costs_init(costs, &stats->top, o.m);
+    delta_opened_close(&o);
+    return r;
 }

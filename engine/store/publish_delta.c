@@ -283,8 +283,7 @@ static void name_packed(struct making *m, struct published_delta *ret)
         if (e->kind != ENTRY_FILE || e->size < PUBLISH_DELTA_PACKED_MIN ||
             bsearch(&e->hash, base, nbase, sizeof(*base), by_digest) != NULL)
             continue;
-        kind = packed_find(&m->target.files, i, e->size);
-        if (kind != NULL)
+        if (packed_find(&m->target.files, i, e->size, &kind) == 0 && kind != NULL)
             name(ret, e, kind);
     }
     free(base);

@@ -60,6 +60,48 @@ head -c 3000 "$TMP/full-pack" >"$TMP/short"
 run short "$ENGINE" delta apply - "$TMP/short" "$TMP/wrong"
 is "a pack that was cut: not 0" "$((RC != 0))" 1
 is "and nothing is there" "$(ls -d "$TMP/wrong" 2>/dev/null)" ""
+# What costs most is named, with the reason: by make, and by info.
+head -c 3000000 /dev/urandom | gzip -1 >"$TMP/old/share/lib.so.gz"
+head -c 3000000 /dev/urandom | gzip -1 >"$TMP/new/share/lib.so.gz"
+run costs "$ENGINE" delta make -o json "$TMP/old" "$TMP/new" "$TMP/pack"
+is "the dearest file is named" "$(jq -r '.most_bytes[0].path' "$OUT")" share/lib.so.gz
+is "and that it is compressed" "$(jq -r '.most_bytes[0].packed' "$OUT")" gzip
+is "segments by kind" "$(jq '[.segments_by_kind[].segments] | add == $s' --argjson s "$(jq .segments "$OUT")" "$OUT")" true
+run costs "$ENGINE" delta info "$TMP/pack"
+like "info says what to do" "$(cat "$OUT")" 'lib.so.gz: gzip: a delta of it can.t help; deploy it uncompressed'
+
+# Interrupted, nothing half made is left; what is there is replaced only by what is whole.
+echo before >"$TMP/there"
+mkfifo "$TMP/line"
+"$ENGINE" delta make --level 19 --progress tty "$TMP/old" "$TMP/new" "$TMP/there" 2>"$TMP/line" >/dev/null &
+pid=$!
+exec 9<"$TMP/line"
+while IFS= read -r -d % -u 9 text; do case $text in *encode*) break ;; esac done
+kill -INT "$pid"
+cat <&9 >/dev/null
+wait "$pid"
+is "interrupted: exit 130" "$?" 130
+exec 9<&-
+is "the file that was there is as it was" "$(cat "$TMP/there")" before
+is "and nothing is beside it" "$(find "$TMP" -maxdepth 1 -name 'there.*')" ""
+
+# Errors name the operand, and what to do.
+run missing "$ENGINE" delta make "$TMP/nope" "$TMP/new" "$TMP/p"
+is "no base: exit 2" "$RC" 2
+like "it is named" "$(cat "$ERR")" 'BASE .*/nope: No such file'
+run itself "$ENGINE" delta make "$TMP/old/share/data" "$TMP/new/share/data" "$TMP/new/share/data"
+is "the pack would replace the target: exit 2" "$RC" 2
+like "it says so" "$(cat "$ERR")" 'is TARGET itself'
+run inside "$ENGINE" delta make "$TMP/old" "$TMP/new" "$TMP/new/pack"
+like "the pack would lie in the target" "$(cat "$ERR")" 'inside TARGET'
+for threads in 0 65 -1; do
+    run threads "$ENGINE" delta make --threads "$threads" "$TMP/old" "$TMP/new" "$TMP/p"
+    is "--threads $threads: exit 2" "$RC" 2
+    like "and what it may be" "$(cat "$ERR")" "--threads $threads: it is 1 to 64"
+done
+run level "$ENGINE" delta make --level abc a b c
+like "an option is called what it was called" "$(cat "$ERR")" '--level needs N'
+
 run usage "$ENGINE" delta frobnicate x
 is "an unknown verb: exit 2" "$RC" 2
 run level "$ENGINE" delta make --level 20 a b c

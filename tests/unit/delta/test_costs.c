@@ -55,6 +55,19 @@ static void test_kinds(void **state)
     }
 }
 
+static void test_names(void **state)
+{
+    (void)state;
+    assert_string_equal(packed_by_name("a/b.tar.gz")->name, "gzip");
+    assert_string_equal(packed_by_name("x.apk")->name, "a zip archive");
+    assert_string_equal(packed_by_name("x.jar")->name, "a zip archive");
+    assert_string_equal(packed_by_name(".png")->name, "a PNG image");
+    assert_null(packed_by_name("gz"));
+    assert_null(packed_by_name("x.g"));
+    assert_null(packed_by_name("x."));
+    assert_null(packed_by_name("x.so"));
+}
+
 static void noise(struct buf *out, uint64_t seed, size_t len)
 {
     struct random r = { seed };
@@ -229,8 +242,11 @@ static void test_shares(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds),   cmocka_unit_test(test_density),
-        cmocka_unit_test(test_reasons), cmocka_unit_test(test_only_the_dearest),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_density),
+        cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_only_the_dearest),
         cmocka_unit_test(test_shares),
     };
 

@@ -83,7 +83,7 @@ static void test_tree(void **state)
     assert_error(delta_file_apply(target, pack, tmpdir_path("o2"), NULL, &applied, &err),
                  ERR_INVALID, &err, "another base");
     assert_error(delta_file_apply(NULL, pack, tmpdir_path("o2"), NULL, &applied, &err), ERR_INVALID,
-                 &err, "needs its base");
+                 &err, "give the base");
 }
 
 static void test_full_and_one_file(void **state)

@@ -1,0 +1,211 @@
+/* Of delta files: what they say of themselves, and which paths are refused. */
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "io/files.h"
+#include "lib/check.h"
+#include "lib/tmpdir.h"
+#include "lib/trees.h"
+#include "store/delta_file.h"
+#include "store/delta_paths.h"
+
+/* Evenly spread bytes behind a magic number. */
+static void write_noise(const char *path, const char *magic, uint64_t seed, size_t len)
+{
+    struct random r = { seed };
+    AUTO_BUF b = BUF_INIT;
+
+    buf_str_append(&b, magic);
+    while (b.len < len)
+        buf_char(&b, (char)(unsigned char)(random_next(&r) >> 40));
+    tmpdir_write(path, b.data, b.len);
+}
+
+static void write_text(const char *path, uint64_t seed, size_t words, const char *end)
+{
+    struct random r = { seed };
+    AUTO_BUF b = BUF_INIT;
+
+    for (size_t i = 0; i < words; i++)
+        buf_printf(&b, "%llu ", (unsigned long long)random_below(&r, 1 << 20));
+    buf_str_append(&b, end);
+    tmpdir_write(path, b.data, b.len);
+}
+
+static void two_trees(const char **base, const char **target)
+{
+    *base = tmpdir_fresh();
+    *target = tmpdir_fresh();
+    for (uint64_t i = 0; i < 2; i++) {
+        const char *dir = i == 0 ? *base : *target;
+        AUTO_FREE char *gz = mem_printf("%s/a/lib.so.gz", dir);
+        AUTO_FREE char *same = mem_printf("%s/same.gz", dir);
+        AUTO_FREE char *text = mem_printf("%s/text", dir);
+
+        write_noise(gz, "\x1f\x8b", 5 + i, 5 << 20);
+        write_noise(same, "\x1f\x8b", 9, 300000);
+        write_text(text, 3, 200000, i == 0 ? "was" : "is now");
+    }
+}
+
+static void assert_costs(const struct delta_file_costs *costs)
+{
+    assert_in_range(costs->count, 1, 2);
+    assert_string_equal(costs->items[0].path, "a/lib.so.gz");
+    assert_int_equal(costs->items[0].size, 5 << 20);
+    assert_int_equal(costs->items[0].cost.reason, COST_PACKED);
+    assert_string_equal(costs->items[0].cost.packed->name, "gzip");
+    assert_int_equal(costs->packed, 1);
+}
+
+/* What the maker says, its file says too. */
+static void test_report(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("r.pack");
+    struct delta_file_costs made_costs = { .count = 0 }, costs = { .count = 0 };
+    struct delta_file_options options = { .threads = 2, .costs = &made_costs };
+    struct delta_file_info made, info;
+    struct delta_stats made_stats, stats;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    two_trees(&base, &target);
+    assert_ok(delta_file_make(base, target, pack, &options, &made_stats, &made, &err), &err);
+    assert_costs(&made_costs);
+    assert_ok(delta_file_report(pack, &info, &stats, &costs, &err), &err);
+    assert_costs(&costs);
+    assert_true(hash_equal(&made.target, &info.target) && hash_equal(&made.base, &info.base));
+    assert_memory_equal(stats.segments, made_stats.segments, sizeof(stats.segments));
+    assert_memory_equal(stats.payload_bytes, made_stats.payload_bytes, sizeof(stats.payload_bytes));
+    assert_int_equal(stats.groups, made_stats.groups);
+    assert_int_equal(stats.covers, made_stats.covers);
+    assert_int_equal(stats.covers_bytes, made_stats.covers_bytes);
+    delta_file_costs_release(&made_costs);
+    delta_file_costs_release(&costs);
+}
+
+/* A full pack has no base to compare with: compressed files are named, nothing is "new". */
+static void test_report_of_a_full_pack(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("f.pack");
+    struct delta_file_costs made_costs = { .count = 0 }, costs = { .count = 0 };
+    struct delta_file_options options = { .costs = &made_costs };
+    struct delta_file_info info;
+    struct delta_stats made_stats, stats;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    two_trees(&base, &target);
+    assert_ok(delta_file_make(NULL, target, pack, &options, &made_stats, &info, &err), &err);
+    assert_ok(delta_file_report(pack, &info, &stats, &costs, &err), &err);
+    assert_int_equal(made_costs.count, 3);
+    assert_int_equal(costs.count, 3);
+    assert_int_equal(costs.packed, 2);
+    assert_string_equal(costs.items[0].path, "a/lib.so.gz");
+    assert_string_equal(costs.items[1].path, "text");
+    assert_int_equal(costs.items[1].cost.reason, COST_NONE);
+    assert_int_equal(stats.segments[SEGMENT_STORED] + stats.segments[SEGMENT_ZSTD], info.segments);
+    delta_file_costs_release(&made_costs);
+    delta_file_costs_release(&costs);
+}
+
+/* Every truncation is an error that names the file. */
+static void test_cut(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("c.pack"), *cut = tmpdir_path("cut.pack");
+    struct delta_file_costs costs = { .count = 0 };
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    size_t len;
+
+    (void)state;
+    two_trees(&base, &target);
+    assert_ok(delta_file_make(base, target, pack, NULL, &stats, &info, &err), &err);
+    AUTO_FREE char *bytes = tmpdir_read(pack, &len);
+    for (size_t n = 0; n < len; n += n < 1500 ? 37 : 500000) {
+        tmpdir_write(cut, bytes, n);
+        assert_true(delta_file_report(cut, &info, &stats, &costs, &err) < 0);
+        assert_non_null(strstr(err.text, "cut.pack"));
+        assert_non_null(strstr(err.text, "was cut"));
+    }
+    assert_error(delta_file_report(base, &info, &stats, &costs, &err), ERR_INVALID, &err,
+                 "is no file");
+}
+
+static void test_paths(void **state)
+{
+    const char *base, *target, *file = tmpdir_path("a-file"), *link = tmpdir_path("a-link");
+    struct err err = ERR_INIT;
+
+    (void)state;
+    base = tmpdir_fresh();
+    target = tmpdir_fresh();
+    tmpdir_write(file, "x", 1);
+    assert_int_equal(symlink(target, link), 0);
+    AUTO_FREE char *inside = mem_printf("%s/p", target);
+    AUTO_FREE char *inside_link = mem_printf("%s/p", link);
+    AUTO_FREE char *slashes = mem_printf("%s//", base);
+    AUTO_FREE char *beside = mem_printf("%s-pack", target);
+    const struct {
+        const char *base, *target, *pack;
+        enum err_code code;
+        const char *words;
+    } cases[] = {
+        { base, target, beside, ERR_NONE, "" },
+        { NULL, target, beside, ERR_NONE, "" },
+        { base, target, file, ERR_NONE, "" }, /* is replaced */
+        { base, base, beside, ERR_NONE, "" },
+        { tmpdir_path("none"), target, beside, ERR_NOT_FOUND, "BASE " },
+        { base, tmpdir_path("none"), beside, ERR_NOT_FOUND, "TARGET " },
+        { base, target, tmpdir_path("none/p"), ERR_NOT_FOUND, "its directory" },
+        { base, target, tmpdir_path("a-file/p"), ERR_INVALID, "is no directory" },
+        { base, target, tmpdir(), ERR_INVALID, "is a directory" },
+        { base, target, base, ERR_INVALID, "is BASE itself" },
+        { base, target, slashes, ERR_INVALID, "is BASE itself" },
+        { base, target, inside, ERR_INVALID, "inside TARGET" },
+        { base, target, inside_link, ERR_INVALID, "inside TARGET" },
+        { target, base, inside_link, ERR_INVALID, "inside BASE" },
+        { base, file, file, ERR_INVALID, "is TARGET itself" },
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        int r = delta_paths_make(cases[i].base, cases[i].target, cases[i].pack, &err);
+
+        if (cases[i].code == ERR_NONE)
+            assert_ok(r, &err);
+        else
+            assert_error(r, cases[i].code, &err, cases[i].words);
+    }
+    assert_ok(delta_paths_apply(base, beside, &err), &err);
+    assert_ok(delta_paths_apply(NULL, "no-such-file", &err), &err); /* in this directory */
+    assert_error(delta_paths_apply(target, inside, &err), ERR_INVALID, &err, "inside BASE");
+    assert_error(delta_paths_apply(NULL, tmpdir_path("none/o"), &err), ERR_NOT_FOUND, &err, "OUT ");
+}
+
+static void test_denied(void **state)
+{
+    struct err err = ERR_INIT;
+    const char *dir, *pack;
+
+    (void)state;
+    if (geteuid() == 0)
+        skip(); /* nothing is denied to root */
+    dir = tmpdir_fresh();
+    pack = tmpdir_path("%s/p", dir + strlen(tmpdir()) + 1);
+    assert_int_equal(chmod(dir, 0500), 0);
+    assert_error(delta_paths_make(NULL, tmpdir(), pack, &err), ERR_DENIED, &err, "cannot write");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_report), cmocka_unit_test(test_report_of_a_full_pack),
+        cmocka_unit_test(test_cut),    cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_denied),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
