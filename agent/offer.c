@@ -328,7 +328,7 @@ static int give_all(struct giving *g, struct delta_decoder *delta, struct full_d
         if (full != NULL)
             r = full_read_segment(full, g->o->full, m, i, read_pack, &g->fd, g->segment, err);
         if (r == 0)
-            r = unpack_segment(g->use->unpack, i, g->segment, bytes, err);
+            r = unpack_checked(g->use->unpack, i, g->segment, bytes, err);
     }
     return r;
 }
