@@ -83,11 +83,11 @@ struct peer_view *peer_view_get(struct peer *p, struct peer_link *l, struct peer
     v = mem_alloc(sizeof(*v));
     v->link = l;
     v->pack = k;
-    v->window = PEER_WINDOW;
+    v->window = PEER_NODE_ASKS;
     v->served = p->gifts;
     bitmap_init(&v->has, k->leaves);
     list_init(&v->wanting);
-    list_push(&k->views, &v->node);
+    list_push(l->to_node ? k->views.next : &k->views, &v->node); /* nodes first */
     k->nviews++;
     VEC_GROW(l->views, l->nviews, l->views_cap);
     l->views[l->nviews++] = v;

@@ -50,6 +50,7 @@ static void close_asked(struct peer_pack *k, size_t i)
 
     a.view->open--;
     a.view->link->open--;
+    k->asks -= !a.view->link->to_node;
     k->asked[i] = k->asked[--k->nasked];
     for (size_t b = 0; a.left != 0; b++, a.left >>= 1)
         if ((a.left & 1) != 0)
@@ -94,6 +95,7 @@ static void open_asked(struct peer *p, struct peer_view *v, uint32_t first, uint
     for (uint32_t i = 0; i < count; i++)
         peer_down_set_todo(k, (size_t)first + i);
     v->open++;
+    k->asks += !v->link->to_node;
     if (v->link->open++ == 0)
         v->link->moved_ms = now_ms;
     bucket_take(&p->down, (uint64_t)count * k->leaf_bytes, now_ms);
@@ -252,12 +254,26 @@ static bool may_take(struct peer *p, int64_t now_ms)
     return false;
 }
 
+/* The pieces that a machine has asked for share its downlink. If it asked every link for some, all of
+ * them would send to the least complete machine at a time, in which nobody can pass on what is not
+ * whole, and their uplinks would idle: so few are open over all links together, one each if there are
+ * many. What a node shows is asked for beside these. */
+static bool may_ask_link(const struct peer_view *v)
+{
+    const struct peer_pack *k = v->pack;
+    size_t share = k->nviews >= PEER_ASKS ? 1 : PEER_ASKS / k->nviews;
+
+    if (v->link->to_node)
+        return v->open < v->window;
+    return k->asks < PEER_ASKS && v->open < share;
+}
+
 static bool ask_one(struct peer *p, struct peer_view *v, int64_t now_ms)
 {
     struct peer_pack *k = v->pack;
     uint32_t first, count = 1;
 
-    if (!v->heard || v->open >= v->window || now_ms < v->link->quiet_ms || !peer_down_can_ask(k) ||
+    if (!v->heard || !may_ask_link(v) || now_ms < v->link->quiet_ms || !peer_down_can_ask(k) ||
         !may_take(p, now_ms))
         return false;
     if (!choose(p, v, &first, &count)) {
@@ -284,34 +300,34 @@ void peer_down_ask(struct peer *p, struct peer_view *v, int64_t now_ms)
         ;
 }
 
-/* One question of each link in turn: no link is asked for everything. */
-void peer_down_ask_pack(struct peer *p, struct peer_pack *k, int64_t now_ms)
-{
-    bool more = peer_down_can_ask(k);
-
-    if (p->down.rate > 0) {
-        peer_down_ask_all(p, now_ms);
-        return;
-    }
-    while (more) {
-        more = false;
-        LIST_EACH (&k->views, n)
-            more |= ask_one(p, CONTAINER_OF(n, struct peer_view, node), now_ms);
-    }
-}
-
+/* Nodes first, which are at the head; then the machine that was asked longest ago: no link is asked for
+ * everything. */
 static bool ask_any(struct peer *p, struct peer_pack *k, int64_t now_ms)
 {
     LIST_EACH (&k->views, n) {
         struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
 
+        if (!v->link->to_node && k->asks >= PEER_ASKS)
+            return false;
         if (!ask_one(p, v, now_ms))
             continue;
-        list_remove(&v->node); /* the next one is another's */
+        if (v->link->to_node)
+            return true;
+        list_remove(&v->node);
         list_push(&k->views, &v->node);
         return true;
     }
     return false;
+}
+
+void peer_down_ask_pack(struct peer *p, struct peer_pack *k, int64_t now_ms)
+{
+    if (p->down.rate > 0) {
+        peer_down_ask_all(p, now_ms);
+        return;
+    }
+    while (peer_down_can_ask(k) && ask_any(p, k, now_ms))
+        ;
 }
 
 /* Under a limit packs take turns by weight: the one that has had least for its weight comes first. */
@@ -333,7 +349,7 @@ void peer_down_ask_all(struct peer *p, int64_t now_ms)
 
 /* ---- what comes ---- */
 
-/* A link that answers as fast as it ever did has nothing waiting: it may be asked for more. One that
+/* A node that answers as fast as it ever did has nothing waiting: it may be asked for more. One that
  * takes its time has more requests than it can serve. Source: Brakmo and Peterson, TCP Vegas, 1995. */
 static void learn(struct peer_view *v, int64_t waited_ms)
 {
@@ -345,9 +361,9 @@ static void learn(struct peer_view *v, int64_t waited_ms)
     k->answer_ms = k->answer_ms > 0 ? k->answer_ms * 0.95 + waited * 0.05 : waited;
     v->least_ms = v->least_ms > 0 && v->least_ms * 1.001 < waited ? v->least_ms * 1.001 : waited;
     queued = v->window * (1 - v->least_ms / waited);
-    if (queued < 1 && v->window < PEER_WINDOW_MAX)
+    if (queued < 1 && v->window < PEER_NODE_ASKS_MAX)
         v->window++;
-    else if (queued > 2 && v->window > PEER_WINDOW)
+    else if (queued > 2 && v->window > PEER_NODE_ASKS)
         v->window--;
 }
 
@@ -372,7 +388,7 @@ bool peer_down_takes(struct peer *p, struct peer_view *v, uint32_t leaf, int64_t
     if (answered(v, leaf, &since_ms))
         learn(v, now_ms - since_ms);
     peer_down_set_todo(k, leaf);
-    peer_down_ask(p, v, now_ms);
+    peer_down_ask_pack(p, k, now_ms);
     return takes;
 }
 
@@ -432,7 +448,7 @@ void peer_down_refused(struct peer *p, struct peer_view *v, const struct peer_ev
         peer_down_set_todo(k, leaf);
     }
     if (e->code == ERR_AGAIN)
-        v->link->quiet_ms = now_ms + PEER_CHECK_MS;
+        v->link->quiet_ms = now_ms + PEER_BACK_MS;
     peer_check_soon(p, now_ms);
     peer_down_ask_pack(p, k, now_ms);
 }

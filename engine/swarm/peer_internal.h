@@ -40,7 +40,7 @@ struct peer_view {
     bool having;         /* a HAVE is */
     uint32_t tell_at;    /* leaves of the pack's order before this one were told */
     /* down */
-    unsigned open, window; /* questions; how many there may be */
+    unsigned open, window; /* questions; how many there may be to a node */
     double answer_ms;      /* average from question to leaf; 0: none yet */
     double least_ms;       /* the fastest of late */
     /* up */
@@ -95,6 +95,7 @@ struct peer_pack {
     size_t norder, order_cap;
     struct peer_asked *asked;
     size_t nasked, asked_cap;
+    size_t asks;                  /* of nasked: of machines */
     double answer_ms;             /* of all links */
     int64_t tell_ms, tell_far_ms; /* when HAVEs are due, to machines and to nodes; 0: none */
     /* a node's */
@@ -102,6 +103,7 @@ struct peer_pack {
     struct rarity copies; /* pieces, over the views' counted */
     struct peer_out *outs;
     size_t nouts, outs_cap, out_limit;
+    int64_t look_ms; /* before that nothing is shown, unless something is taken */
     struct peer_figures figures;
 };
 
@@ -147,12 +149,11 @@ enum {
     PEER_STEAL_FIRST_MS = 1500, /* of a link that has not answered yet */
     PEER_TAKE_MS = 3000,        /* shown and not asked for: it may be shown to another */
     PEER_ALONE_MS = 1000,       /* got nothing from others for that long: it lives on the node */
-    PEER_OUT = 3,     /* pieces that one machine was shown and not given; more if there are few */
-    PEER_OUT_ALL = 8, /* and all together; twice as many as machines if that is more; doubled when
-                         the uplink idles */
+    PEER_OUT = 2,      /* pieces that one machine was shown and not given; more if there are few */
+    PEER_OUT_ALL = 24, /* and all together; doubled when the uplink idles */
     PEER_OUT_MAX = 256,
     PEER_SHOW_MS = 50,  /* in which what is shown is usually asked for */
-    PEER_QUEUE_LOW = 8, /* leaves that are wanted of us: below that our HAVEs are urgent */
+    PEER_QUEUE_LOW = 2, /* leaves that are wanted of us: below that our HAVEs are urgent */
 };
 
 uint64_t peer_random(struct peer *p);

@@ -28,6 +28,7 @@ static bool count(struct peer_view *v, size_t piece)
 
 static void drop_out(struct peer_pack *k, size_t i)
 {
+    k->look_ms = 0;
     k->outs[i].view->out--;
     k->outs[i] = k->outs[--k->nouts];
 }
@@ -47,6 +48,7 @@ static void taken(struct peer_view *v, size_t piece)
 
 void peer_show_begin(struct peer_view *v, int64_t now_ms)
 {
+    v->pack->look_ms = 0;
     if (v->counted.bits == 0) {
         bitmap_init(&v->counted, pieces(v->pack));
         v->others_ms = now_ms;
@@ -148,16 +150,9 @@ static size_t rarest(struct peer *p, const struct peer_view *v)
     return peer_nth_bit(set, 0);
 }
 
-static size_t most_out(const struct peer_pack *k)
-{
-    size_t most = 2 * k->nviews > k->out_limit ? 2 * k->nviews : k->out_limit;
-
-    return most < PEER_OUT_MAX ? most : PEER_OUT_MAX;
-}
-
 static bool show_one(struct peer *p, struct peer_pack *k, int64_t now_ms)
 {
-    struct peer_view *v = k->nouts < most_out(k) ? least_complete(p, k, false, now_ms) : NULL;
+    struct peer_view *v = k->nouts < k->out_limit ? least_complete(p, k, false, now_ms) : NULL;
     size_t piece = v == NULL ? 0 : rarest(p, v), first, left;
     struct peer_queued *q;
 
@@ -197,8 +192,11 @@ void peer_show_more(struct peer *p, struct peer_pack *k, int64_t now_ms)
     if (!k->shows)
         return;
     expire(k, now_ms);
-    while (show_one(p, k, now_ms))
-        ;
+    if (now_ms >= k->look_ms) {
+        while (show_one(p, k, now_ms))
+            ;
+        k->look_ms = now_ms + PEER_SHOW_MS; /* nobody is worth it: all are looked at for that */
+    }
     if (peer_show_is_busy(k))
         peer_check_soon(p, now_ms);
 }
@@ -219,7 +217,7 @@ void peer_show_idle(struct peer *p, int64_t now_ms)
 
         if (!k->used || !k->shows || k->nouts == 0)
             continue;
-        if (k->nouts < most_out(k) || k->out_limit >= PEER_OUT_MAX || !all_old(k, now_ms)) {
+        if (k->nouts < k->out_limit || k->out_limit >= PEER_OUT_MAX || !all_old(k, now_ms)) {
             peer_wake(p, now_ms + PEER_SHOW_MS);
             continue;
         }

@@ -24,6 +24,65 @@ static bool have_range(const struct peer_pack *k, uint32_t first, uint32_t count
     return true;
 }
 
+/* As few at a time as fill the uplink, for what a machine has whole it can pass on, and two halves it
+ * cannot. At the beginning all downlinks are empty, and two are enough; later what a machine gets from
+ * us shares its downlink with what it gets from others. */
+static size_t uploads(const struct peer *p)
+{
+    size_t most = p->o.is_node ? PEER_NODE_UPLOADS : PEER_UPLOADS;
+
+    return p->gifts / PEER_UPLOADS_GIFTS + PEER_UPLOADS_FIRST < most
+               ? (size_t)p->gifts / PEER_UPLOADS_GIFTS + PEER_UPLOADS_FIRST
+               : most;
+}
+
+static size_t count_admitted(const struct peer *p, const struct peer_pack *k)
+{
+    size_t n = 0;
+
+    LIST_EACH (&k->wanting, w)
+        n += CONTAINER_OF(w, struct peer_view, wanting)->nwants;
+    LIST_EACH (&p->serving, w) {
+        const struct peer_view *v = peer_view_find(CONTAINER_OF(w, struct peer_link, serving), k);
+
+        n += v != NULL && v->nwants == 0;
+    }
+    return n;
+}
+
+/* Who has most of those that wait for their first leaf. */
+static struct peer_view *most_complete(const struct peer_pack *k)
+{
+    struct peer_view *most = NULL;
+
+    LIST_EACH (&k->wanting, n) {
+        struct peer_view *v = CONTAINER_OF(n, struct peer_view, wanting);
+
+        if ((v->link->giving == 0 || v->nwants > 1) && (most == NULL || v->has.set > most->has.set))
+            most = v;
+    }
+    return most;
+}
+
+/* A question that waits behind many is better asked of somebody else, at once: that of the most complete
+ * machine goes. True: v's own is the one. */
+static bool is_one_too_many(struct peer *p, const struct peer_view *v)
+{
+    struct peer_pack *k = v->pack;
+    struct peer_view *most;
+    struct peer_want w;
+
+    if (p->o.is_node || count_admitted(p, k) < uploads(p) + PEER_WAITING)
+        return false;
+    most = most_complete(k);
+    if (most == NULL || most->has.set <= v->has.set)
+        return true;
+    w = most->wants[most->nwants - 1];
+    peer_up_cancel(p, most, w.first, w.count);
+    refuse(p, most, w.first, w.count, ERR_AGAIN);
+    return false;
+}
+
 void peer_up_want(struct peer *p, struct peer_view *v, uint32_t first, uint32_t count,
                   int64_t now_ms)
 {
@@ -33,7 +92,7 @@ void peer_up_want(struct peer *p, struct peer_view *v, uint32_t first, uint32_t 
         refuse(p, v, first, count, ERR_NOT_FOUND);
         return;
     }
-    if (v->link->wanted + count > PEER_QUEUE_MAX) {
+    if (v->link->wanted + count > PEER_QUEUE_MAX || is_one_too_many(p, v)) {
         refuse(p, v, first, count, ERR_AGAIN);
         return;
     }
@@ -106,13 +165,12 @@ void peer_up_drop(struct peer *p, struct peer_view *v)
 
 /* ---- who is given something ---- */
 
-/* Few at a time: what a machine has whole it can pass on, two halves it cannot. A link that takes what
- * it is given too slowly does not hold up the others. */
+/* A link that takes what it is given too slowly does not hold up the others. */
 static bool all_slots_taken(struct peer *p, int64_t now_ms)
 {
     int64_t stuck_ms = 4 * p->give_ms > PEER_STUCK_MS ? (int64_t)(4 * p->give_ms) : PEER_STUCK_MS;
     int64_t first_ms = INT64_MAX;
-    int taken = 0;
+    size_t taken = 0;
 
     LIST_EACH (&p->serving, n) {
         int64_t until_ms = CONTAINER_OF(n, struct peer_link, serving)->giving_ms + stuck_ms;
@@ -122,14 +180,14 @@ static bool all_slots_taken(struct peer *p, int64_t now_ms)
         taken++;
         first_ms = until_ms < first_ms ? until_ms : first_ms;
     }
-    if (taken < PEER_UPLOADS)
+    if (taken < uploads(p))
         return false;
     peer_wake(p, first_ms);
     return true;
 }
 
 /* The least complete comes first, which is what keeps the last machine close behind the first. Those
- * that have equally much take turns. */
+ * that have equally much take turns. A node chose when it showed: there the first comes first. */
 static struct peer_view *next_view(const struct peer_pack *k)
 {
     struct peer_view *best = NULL;
@@ -139,6 +197,8 @@ static struct peer_view *next_view(const struct peer_pack *k)
 
         if (v->link->giving > 0)
             continue;
+        if (k->shows)
+            return v;
         if (best == NULL || v->has.set < best->has.set ||
             (v->has.set == best->has.set && v->served < best->served))
             best = v;
@@ -181,8 +241,13 @@ static void give(struct peer *p, struct peer_view *v, int64_t now_ms)
     uint32_t leaf = v->wants[0].first++;
 
     wants_less(p, v, 1);
-    if (--v->wants[0].count == 0)
+    if (--v->wants[0].count == 0) {
         drop_want(v, 0);
+        if (v->nwants > 0) { /* the next piece waits behind those of others */
+            list_remove(&v->wanting);
+            list_push(&k->wanting, &v->wanting);
+        }
+    }
     v->served = ++p->gifts;
     l->giving++;
     l->giving_ms = now_ms;

@@ -139,18 +139,45 @@ static void the_rarest_comes_first(void **state)
     world_close(&w);
 }
 
-static void few_pieces_are_asked_of_a_link(void **state)
+/* Of all machines together; of each the same number, and one when there are many. */
+static void few_pieces_are_asked_for(void **state)
 {
     struct world w;
-    int a, b;
+    int a;
 
     (void)state;
     world_open(&w, false, LEAVES, 0);
     a = world_add_link(&w, 0, LEAVES);
-    assert_int_equal(world_count(&w, PEER_WANT, a), PEER_WINDOW);
-    b = world_add_link(&w, 0, LEAVES);
-    assert_int_equal(world_count(&w, PEER_WANT, b), PEER_WINDOW);
+    assert_int_equal(world_count(&w, PEER_WANT, a), PEER_ASKS);
+    (void)world_add_link(&w, 0, LEAVES);
+    assert_int_equal(world_count(&w, PEER_WANT, -1), 0);
+    world_close(&w);
+    world_open(&w, false, LEAVES, 0);
+    for (int i = 0; i < PEER_ASKS; i++)
+        (void)world_add_link(&w, 0, 0);
+    for (int i = 0; i < PEER_ASKS; i++) {
+        world_bitmap(&w, i, 0, LEAVES);
+        assert_int_equal(world_count(&w, PEER_WANT, i), 1);
+        assert_int_equal(world_count(&w, PEER_WANT, -1), 1);
+    }
+    a = world_add_link(&w, 0, LEAVES);
     assert_int_equal(world_count(&w, PEER_WANT, a), 0);
+    world_close(&w);
+}
+
+/* What a node shows is asked for beside all that. */
+static void a_node_is_asked_beside_others(void **state)
+{
+    struct world w;
+    int node;
+
+    (void)state;
+    world_open(&w, false, LEAVES, 0);
+    assert_int_equal(world_count(&w, PEER_WANT, world_add_link(&w, 0, LEAVES)), PEER_ASKS);
+    node = peer_link_open(w.p, true, w.now_ms);
+    world_take(&w);
+    world_bitmap(&w, node, 0, LEAVES);
+    assert_int_equal(world_count(&w, PEER_WANT, node), PEER_NODE_ASKS);
     world_close(&w);
 }
 
@@ -175,8 +202,8 @@ static void a_piece_is_asked_in_one_go(void **state)
     peer_free(p);
 }
 
-/* A link that answers at once is asked for more at a time, one that takes its time for less again. */
-static void the_window_follows_the_link(void **state)
+/* A node that answers at once is asked for more at a time, one that takes its time for less again. */
+static void the_window_follows_a_node(void **state)
 {
     struct world w;
     size_t open = 0, most = 0;
@@ -185,7 +212,9 @@ static void the_window_follows_the_link(void **state)
 
     (void)state;
     world_open(&w, false, LEAVES, 0);
-    link = world_add_link(&w, 0, LEAVES);
+    link = peer_link_open(w.p, true, w.now_ms);
+    world_take(&w);
+    world_bitmap(&w, link, 0, LEAVES);
     for (size_t done = 0; done < LEAVES;) {
         for (size_t i = 0; i < w.nseen; i++)
             if (w.seen[i].a.kind == PEER_WANT)
@@ -204,7 +233,7 @@ static void the_window_follows_the_link(void **state)
                        .kind = PEER_VERIFIED, .link = link, .pack = w.pack, .first = asked[done] });
         done++;
     }
-    assert_in_range(most, PEER_WINDOW + 1, PEER_WINDOW_MAX);
+    assert_in_range(most, PEER_NODE_ASKS + 1, PEER_NODE_ASKS_MAX);
     assert_true(peer_pack_done(w.p, w.pack));
     world_close(&w);
 }
@@ -328,7 +357,7 @@ static void who_is_silent_is_left_alone_for_a_while(void **state)
     assert_int_equal(peer_pack_figures(w.p, w.pack).stolen, 0);
     peer_link_close(w.p, link, w.now_ms);
     (void)world_add_link(&w, 0, LEAVES);
-    assert_int_equal(world_count(&w, PEER_WANT, -1), PEER_WINDOW);
+    assert_int_equal(world_count(&w, PEER_WANT, -1), PEER_ASKS);
     world_close(&w);
 }
 
@@ -354,7 +383,7 @@ static void only_what_is_wanted_is_asked_for(void **state)
     peer_pack_rest(w.p, w.pack);
     peer_pack_want(w.p, w.pack, NULL, w.now_ms);
     world_take(&w);
-    assert_in_range(world_count(&w, PEER_WANT, link), PEER_WINDOW, PEER_WINDOW + 1);
+    assert_int_equal(world_count(&w, PEER_WANT, link), PEER_ASKS);
     assert_false(peer_pack_done(w.p, w.pack));
     bitmap_release(&want);
     world_close(&w);
@@ -370,9 +399,10 @@ int main(void)
         cmocka_unit_test(what_is_closed_is_not_spoken_to),
         cmocka_unit_test(malformed_messages_are_accused),
         cmocka_unit_test(the_rarest_comes_first),
-        cmocka_unit_test(few_pieces_are_asked_of_a_link),
+        cmocka_unit_test(few_pieces_are_asked_for),
+        cmocka_unit_test(a_node_is_asked_beside_others),
         cmocka_unit_test(a_piece_is_asked_in_one_go),
-        cmocka_unit_test(the_window_follows_the_link),
+        cmocka_unit_test(the_window_follows_a_node),
         cmocka_unit_test(what_goes_wrong_is_asked_again),
         cmocka_unit_test(who_refuses_is_asked_later_or_not_again),
         cmocka_unit_test(who_dawdles_loses_it_to_another),

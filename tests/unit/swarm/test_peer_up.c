@@ -10,20 +10,69 @@
 static void the_least_complete_comes_first(void **state)
 {
     struct world w;
-    int link[6];
+    int link[4];
 
     (void)state;
     world_open(&w, false, LEAVES, LEAVES);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 4; i++)
         link[i] = world_add_link(&w, 0, (size_t)(60 - 10 * i));
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 4; i++) {
         world_say(&w, PEER_ON_WANT, link[i], 99);
-        assert_int_equal(world_count(&w, PEER_GIVE, link[i]), i < PEER_UPLOADS);
+        assert_int_equal(world_count(&w, PEER_GIVE, link[i]), i < PEER_UPLOADS_FIRST);
     }
     world_say(&w, PEER_SENT, link[0], 99);
-    assert_int_equal(world_count(&w, PEER_GIVE, link[5]), 1);
+    assert_int_equal(world_count(&w, PEER_GIVE, link[3]), 1);
     world_say(&w, PEER_SENT, link[1], 99);
-    assert_int_equal(world_count(&w, PEER_GIVE, link[4]), 1);
+    assert_int_equal(world_count(&w, PEER_GIVE, link[2]), 1);
+    world_close(&w);
+}
+
+/* Few at the beginning, then more; those that would wait behind them are told to ask others, the most
+ * complete first. */
+static void uploads_grow_and_few_wait(void **state)
+{
+    enum { ASKERS = PEER_UPLOADS + PEER_WAITING + 2 };
+    struct world w;
+    int link[ASKERS];
+    size_t given = 0, open = 0;
+
+    (void)state;
+    world_open(&w, false, LEAVES, LEAVES);
+    for (int i = 0; i < ASKERS; i++)
+        link[i] = world_add_link(&w, 0, (size_t)(50 - i));
+    for (int i = 0; i < PEER_UPLOADS_FIRST + PEER_WAITING; i++) {
+        world_say(&w, PEER_ON_WANT, link[i], 99);
+        assert_int_equal(world_count(&w, PEER_REFUSE, -1), 0);
+    }
+    /* one that has more than those that wait; then one that has less */
+    world_say(&w, PEER_ON_WANT, link[0], 98);
+    assert_int_equal(world_count(&w, PEER_REFUSE, link[0]), 1);
+    world_say(&w, PEER_ON_WANT, link[ASKERS - 1], 99);
+    assert_int_equal(world_count(&w, PEER_REFUSE, link[ASKERS - 1]), 0);
+    assert_int_equal(world_count(&w, PEER_REFUSE, link[PEER_UPLOADS_FIRST]), 1);
+    assert_int_equal(world_first(&w, PEER_REFUSE, link[PEER_UPLOADS_FIRST])->a.code, ERR_AGAIN);
+    world_close(&w);
+
+    world_open(&w, false, LEAVES, LEAVES);
+    for (int i = 0; i < ASKERS; i++)
+        (void)world_add_link(&w, 0, 0);
+    for (uint32_t leaf = 0; leaf < LEAVES && open < PEER_UPLOADS; leaf++) {
+        open = 0;
+        for (int i = 0; i < ASKERS; i++) {
+            world_say(&w, PEER_ON_WANT, i, leaf);
+            given += world_count(&w, PEER_GIVE, -1);
+            open += world_count(&w, PEER_GIVE, -1);
+        }
+        assert_true(open <= PEER_UPLOADS_FIRST + given / PEER_UPLOADS_GIFTS);
+        for (int i = 0; i < ASKERS; i++) {
+            world_say(&w, PEER_SENT, i, leaf);
+            given += world_count(&w, PEER_GIVE, -1);
+            world_say(&w, PEER_ON_CANCEL, i, leaf);
+        }
+        for (int i = 0; i < ASKERS; i++)
+            world_say(&w, PEER_SENT, i, leaf);
+    }
+    assert_int_equal(open, PEER_UPLOADS);
     world_close(&w);
 }
 
@@ -37,12 +86,13 @@ static void equals_take_turns(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(world_add_link(&w, 0, 10), i);
     peer_limit(w.p, 4 * LEAF_BYTES, 0, w.now_ms); /* one at a time */
-    for (uint32_t leaf = 10; leaf < 20; leaf++)
+    for (uint32_t n = 0; n < 40 && given[0] + given[1] + given[2] < 15; n++) {
         for (int i = 0; i < 3; i++) {
-            world_say(&w, PEER_ON_WANT, i, leaf);
-            given[i] += (int)world_count(&w, PEER_GIVE, i);
+            world_say(&w, PEER_ON_CANCEL, i, 10 + n - 1);
+            world_say(&w, PEER_ON_WANT, i, 10 + n);
+            for (int k = 0; k < 3; k++)
+                given[k] += (int)world_count(&w, PEER_GIVE, k);
         }
-    for (int n = 0; n < 40 && given[0] + given[1] + given[2] < 15; n++) {
         for (int i = 0; i < 3; i++)
             peer_step(w.p, &(struct peer_event){ .kind = PEER_SENT, .link = i }, w.now_ms);
         w.now_ms += 250;
@@ -58,16 +108,16 @@ static void equals_take_turns(void **state)
 static void who_is_stuck_does_not_hold_up_others(void **state)
 {
     struct world w;
-    int link[PEER_UPLOADS + 1];
+    int link[PEER_UPLOADS_FIRST + 1];
 
     (void)state;
     world_open(&w, false, LEAVES, LEAVES);
-    for (int i = 0; i <= PEER_UPLOADS; i++) {
+    for (int i = 0; i <= PEER_UPLOADS_FIRST; i++) {
         link[i] = world_add_link(&w, 0, 0);
         world_say(&w, PEER_ON_WANT, link[i], 0);
     }
     assert_int_equal(world_count(&w, PEER_GIVE, -1), 0);
-    while (world_count(&w, PEER_GIVE, link[PEER_UPLOADS]) == 0) {
+    while (world_count(&w, PEER_GIVE, link[PEER_UPLOADS_FIRST]) == 0) {
         assert_true(peer_next_ms(w.p) >= 0);
         w.now_ms = peer_next_ms(w.p);
         world_step(&w, (struct peer_event){ .kind = PEER_TICK });
@@ -101,7 +151,7 @@ static void what_cannot_be_given_is_refused(void **state)
         world_say(&w, PEER_ON_WANT, link, 0);
         if (world_count(&w, PEER_REFUSE, link) == 0)
             continue;
-        assert_in_range(i, PEER_QUEUE_MAX - 1, PEER_QUEUE_MAX + 1);
+        assert_in_range(i, PEER_WAITING, PEER_UPLOADS_FIRST + PEER_WAITING + 1);
         assert_int_equal(world_first(&w, PEER_REFUSE, link)->a.code, ERR_AGAIN);
         break;
     }
@@ -203,7 +253,7 @@ static void who_is_busy_tells_in_company(void **state)
     one = world_add_link(&w, 0, 1);
     other = world_add_link(&w, 0, 2);
     from = world_add_link(&w, 50, LEAVES);
-    for (uint32_t leaf = 10; leaf < 30; leaf++)
+    for (uint32_t leaf = 10; leaf < 14; leaf++)
         world_say(&w, PEER_ON_WANT, one, leaf);
     world_bring(&w, from, 60);
     assert_int_equal(world_count(&w, PEER_HAVE, -1), 0);
@@ -312,9 +362,9 @@ static void a_node_shows_few_at_a_time(void **state)
         (void)peer_link_open(w.p, false, w.now_ms);
         world_bitmap(&w, i, 0, 0);
         shown += world_count(&w, PEER_HAVE, -1);
-        assert_true(world_count(&w, PEER_HAVE, i) <= 8);
+        assert_true(world_count(&w, PEER_HAVE, i) <= 12);
     }
-    assert_in_range(shown, 8, 16);
+    assert_in_range(shown, 12, 24);
     world_pass(&w, w.now_ms + 40);
     assert_int_equal(peer_pack_figures(w.p, w.pack).shown, shown);
     world_pass(&w, w.now_ms + 3000); /* not asked for: others may have it */
@@ -421,6 +471,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_least_complete_comes_first),
+        cmocka_unit_test(uploads_grow_and_few_wait),
         cmocka_unit_test(equals_take_turns),
         cmocka_unit_test(who_is_stuck_does_not_hold_up_others),
         cmocka_unit_test(what_cannot_be_given_is_refused),
