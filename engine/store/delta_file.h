@@ -59,8 +59,9 @@ MUST_CHECK int delta_file_make(const char *base, const char *target, const char 
 
 /* Makes `out` (which must not exist) from base and the pack. Unchanged files of a tree are hard
  * links to base's; one file that is all the artifact shares its blocks (reflink), and is a hard link
- * where the file system cannot do that. Interrupted, it continues where it was (OUT.part). -ERR_INVALID: malformed, or
- * made for another base. -ERR_CORRUPT. -ERR_EXISTS. */
+ * where the file system cannot do that. Interrupted, it continues where it was (OUT.part), after hashing what is there.
+ * -ERR_INVALID: malformed, or made for another base. -ERR_CORRUPT. -ERR_EXISTS: so is `out`, or
+ * OUT.part is not ours. -ERR_CONFLICT: another one is making the same `out`. */
 MUST_CHECK int delta_file_apply(const char *base, const char *path, const char *out,
                                 const struct delta_file_options *options,
                                 struct delta_file_info *info, struct err *err);

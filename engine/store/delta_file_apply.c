@@ -1,7 +1,10 @@
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "io/files.h"
@@ -19,8 +22,20 @@ struct applying {
     struct unpack *unpack;
     const struct delta_file_options *o;
     char *work;           /* OUT.part: */
+    int lock;             /* on it */
     char *staging, *dest; /* in it; dest is OUT, or for one file its tree, which is then moved */
 };
+
+/* One at a time: whoever is killed lets go of it. */
+static int lock_work(struct applying *a, struct err *err)
+{
+    a->lock = open(a->work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (a->lock < 0)
+        return err_sys(err, errno, "open %s", a->work);
+    if (flock(a->lock, LOCK_EX | LOCK_NB) < 0)
+        return err_set(err, ERR_CONFLICT, "%s: another process is at work there", a->work);
+    return 0;
+}
 
 /* Is there nothing in OUT.part but what an apply leaves: `staging`, and trees named by artifact? */
 static int check_work(const char *work, struct err *err)
@@ -52,7 +67,9 @@ static int open_work(struct applying *a, const char *out, struct err *err)
                                 : mem_printf("%s/%s", a->work, hash_hex(&a->pack.info.target, hex));
     if (check_work(a->work, err) < 0)
         return -(int)err->code;
-    return dir_make(a->work, 0755, err);
+    if (dir_make(a->work, 0755, err) < 0)
+        return -(int)err->code;
+    return lock_work(a, err);
 }
 
 /* Is `out` what we would make of it? Then one before us was ended when only its OUT.part was left to
@@ -211,6 +228,7 @@ static int make_out(struct applying *a, const char *out, struct err *err)
                                 .artifact = a->pack.info.target,
                                 .bases = &b,
                                 .nbases = a->base.m != NULL,
+                                .verify_staged = true,
                                 .clone = !a->pack.info.tree };
     int r = open_work(a, out, err);
 
@@ -259,7 +277,7 @@ int delta_file_apply(const char *base, const char *path, const char *out,
                      struct err *err)
 {
     struct delta_file_options o = delta_file_defaults(options);
-    struct applying a = { .pack = { .fd = -1 }, .o = &o };
+    struct applying a = { .pack = { .fd = -1 }, .o = &o, .lock = -1 };
     int r = apply(&a, base, path, out, err);
 
     if (r == 0)
@@ -268,6 +286,8 @@ int delta_file_apply(const char *base, const char *path, const char *out,
     pack_source_close(a.source);
     side_close(&a.base);
     delta_opened_close(&a.pack);
+    if (a.lock >= 0)
+        close(a.lock);
     free(a.work);
     free(a.staging);
     free(a.dest);

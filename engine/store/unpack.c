@@ -199,23 +199,46 @@ static bool is_on_disk(struct unpack *u, size_t i, unsigned char *data, const st
     return false;
 }
 
+/* What the state says of segment i is not so. Its durable bit goes, too. */
+static int doubt(struct unpack *u, size_t i, struct err *err)
+{
+    unsigned char durable = 0;
+    int r = fd_read_at(u->state_fd, &durable, 1, durable_at(u) + i / 8, err);
+
+    bitmap_put(&u->written, i, false);
+    if (r < 0)
+        return r;
+    durable = (unsigned char)(durable & u->written.bytes[i / 8]);
+    return fd_write_at(u->state_fd, &durable, 1, durable_at(u) + i / 8, err);
+}
+
 /* The run before us was ended between writing a segment and saying so; or the power was, and then
- * more than one may be there, or what was never written. */
-static int salvage(struct unpack *u, struct err *err)
+ * more than one may be there, or what was never written. With verify, nothing is believed. */
+static int salvage(struct unpack *u, bool verify, struct err *err)
 {
     unsigned char *data = mem_alloc(SEGMENT_BYTES);
     struct hash zeros = sha256_of(data, SEGMENT_BYTES);
-    size_t before = u->written.set;
+    bool changed = false;
+    int r = 0;
 
-    for (size_t i = 0; i < u->m->nsegments; i++) {
-        if (!bitmap_get(&u->written, i) && is_on_disk(u, i, data, &zeros)) {
+    for (size_t i = 0; r == 0 && i < u->m->nsegments; i++) {
+        bool said = bitmap_get(&u->written, i);
+
+        if (said && (!verify || all_local(u, i)))
+            continue;
+        if (is_on_disk(u, i, data, &zeros) == said)
+            continue;
+        changed = true;
+        if (said) {
+            r = doubt(u, i, err);
+        } else {
             bitmap_put(&u->written, i, true);
             mark_dirty(u, i);
         }
     }
     free(data);
-    if (u->written.set == before)
-        return 0;
+    if (r < 0 || !changed)
+        return r;
     return fd_write_at(u->state_fd, u->written.bytes, bitmap_size(&u->written), written_at(u), err);
 }
 
@@ -245,7 +268,7 @@ static bool load_state(struct unpack *u, const struct buf *b, bool *ret_same_boo
 }
 
 /* True if an earlier run can be continued. */
-static bool resume(struct unpack *u, struct err *err, int *ret_status)
+static bool resume(struct unpack *u, bool verify, struct err *err, int *ret_status)
 {
     AUTO_BUF b = BUF_INIT;
     size_t max = written_at(u) + bitmap_size(&u->written);
@@ -260,7 +283,7 @@ static bool resume(struct unpack *u, struct err *err, int *ret_status)
     count_local(u, false);
     *ret_status = same_boot ? open_state(u, err) : state_publish(u, err);
     if (*ret_status == 0)
-        *ret_status = salvage(u, err);
+        *ret_status = salvage(u, verify, err);
     return true;
 }
 
@@ -310,7 +333,7 @@ int unpack_open(struct unpack **ret, const struct unpack_options *o, struct err 
     bitmap_init(&u->stale, u->m->nsegments);
     bitmap_init(&u->dirty, u->m->nentries);
     u->done = path_exists(o->dest);
-    u->resumed = u->done || resume(u, err, &r);
+    u->resumed = u->done || resume(u, o->verify_staged, err, &r);
     if (!u->resumed)
         r = start_over(u, o, err);
     if (r < 0) {

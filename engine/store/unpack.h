@@ -46,8 +46,9 @@ struct unpack_options {
     const struct unpack_base *bases; /* the first that has a file gives it; borrowed during open */
     size_t nbases;                   /* at most UNPACK_BASES_MAX */
     bool verify_base;
-    bool
-        clone; /* files share blocks with the bases' (reflink) where they can, and are links where not */
+    bool verify_staged; /* what an earlier run has written is hashed before it is believed */
+    bool clone;         /* files share blocks with the bases' (reflink) where they can, and are
+                           links where not */
 };
 
 struct unpack;
@@ -57,7 +58,8 @@ MUST_CHECK int unpack_open(struct unpack **ret, const struct unpack_options *opt
                            struct err *err);
 void unpack_close(struct unpack *u); /* NULL is fine */
 
-/* Something was written by a run before this one: it was verified then, and not read again now. */
+/* Something was written by a run before this one: it was verified then, and not read again now
+ * unless with verify_staged. */
 bool unpack_is_resumed(const struct unpack *u);
 bool unpack_needed(const struct unpack *u, size_t segment);
 size_t unpack_needed_count(const struct unpack *u);

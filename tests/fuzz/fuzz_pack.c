@@ -11,6 +11,9 @@
 
 enum { SEGMENTS = 3 };
 
+/* Each makes decoders with their buffers anew. */
+const long fuzz_mutations = 500;
+
 struct input {
     const uint8_t *data;
     size_t size;

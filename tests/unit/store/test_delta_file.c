@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -366,6 +367,46 @@ static void test_a_changed_base(void **state)
     assert_false(path_exists(out));
 }
 
+/* Stops after the first segment; then what it left is changed, or is in use. */
+static void test_what_was_left_is_not_believed(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("l.pack"), *out = tmpdir_path("l.out");
+    const char *state_path = tmpdir_path("l.out.part/staging/state");
+    const char *large = tmpdir_path("l.out.part/staging/tree/bin/large");
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    size_t len = 0;
+    int lock;
+
+    (void)state;
+    two_trees(&base, &target);
+    assert_ok(delta_file_make(NULL, target, pack, NULL, &stats, &info, &err), &err);
+    for (int what = 0; what < 3; what++) {
+        int left = what == 1 ? 2 : 3; /* of test_resumes(): no segment; one */
+        struct delta_file_options o = { .progress = stop_later, .ctx = &left };
+
+        assert_error(delta_file_apply(NULL, pack, out, &o, &info, &err), ERR_CANCELLED, &err, "");
+        AUTO_FREE char *bytes = tmpdir_read(what == 0 ? large : state_path, &len);
+        if (what == 0) { /* a bit of what was written */
+            bytes[len / 2] = (char)(bytes[len / 2] ^ 1);
+            tmpdir_write(large, bytes, len);
+        } else if (what == 1) { /* it says that all is written */
+            bytes[len - 1] = bytes[len - 2] = 3;
+            tmpdir_write(state_path, bytes, len);
+        } else {
+            lock = open(tmpdir_path("l.out.part"), O_RDONLY | O_DIRECTORY);
+            assert_int_equal(flock(lock, LOCK_EX), 0);
+            assert_error(delta_file_apply(NULL, pack, out, NULL, &info, &err), ERR_CONFLICT, &err,
+                         "another process");
+            close(lock);
+        }
+        assert_ok(delta_file_apply(NULL, pack, out, NULL, &info, &err), &err);
+        assert_true(trees_equal(target, out));
+        tmpdir_remove(out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_every_truncation_is_found),
         cmocka_unit_test(test_what_lies_in_the_way),
         cmocka_unit_test(test_resumes),
+        cmocka_unit_test(test_what_was_left_is_not_believed),
         cmocka_unit_test(test_the_target_changes),
         cmocka_unit_test(test_an_unchanged_file),
         cmocka_unit_test(test_a_changed_base),
