@@ -13,6 +13,7 @@
 #include "io/files.h"
 #include "io/proc.h"
 #include "store/layout.h"
+#include "store/staged.h"
 #include "store/tree.h"
 
 /* STAGING/state:
@@ -145,60 +146,6 @@ static void inherit_dirty(struct unpack *u, const struct bitmap *durable)
     }
 }
 
-/* Bytes of the span that are in the file, or a hole's. */
-static bool read_back_span(struct unpack *u, size_t k, const struct span *s, unsigned char *data,
-                           bool *ret_data)
-{
-    int fd = -1;
-    bool there = false;
-    off_t found;
-
-    if (tree_open_beneath(&fd, u->tree_fd, u->m->entries[k].path, O_RDONLY | O_NONBLOCK, 0, NULL) <
-        0)
-        return false;
-    found = lseek(fd, (off_t)s->in_file, SEEK_DATA);
-    if (found >= 0 && (uint64_t)found < s->in_file + s->len && !bitmap_get(&u->local, k))
-        *ret_data = true;
-    if (data != NULL)
-        there = fd_read_at(fd, data + s->in_segment, s->len, s->in_file, NULL) == 0;
-    close(fd);
-    return there;
-}
-
-/* Reads segment i from disk, if data is not NULL. *ret_data: something was written to it. */
-static bool read_back(struct unpack *u, size_t i, unsigned char *data, bool *ret_data)
-{
-    uint64_t end = (uint64_t)i * SEGMENT_BYTES + manifest_segment_bytes(u->m, i);
-    struct span s;
-    bool whole = true;
-
-    *ret_data = false;
-    for (size_t k = manifest_first_file(u->m, i); k < u->m->nentries; k++) {
-        if (u->m->entries[k].offset >= end)
-            break;
-        if (manifest_span(u->m, i, k, &s) && !read_back_span(u, k, &s, data, ret_data))
-            whole = false;
-    }
-    return whole;
-}
-
-/* Is segment i on disk, whatever the state says? */
-static bool is_on_disk(struct unpack *u, size_t i, unsigned char *data, const struct hash *zeros)
-{
-    bool touched, whole;
-    struct hash h;
-
-    (void)read_back(u, i, NULL, &touched);
-    if (!touched && !hash_equal(&u->m->segments[i], zeros))
-        return false;
-    whole = read_back(u, i, data, &touched);
-    h = sha256_of(data, manifest_segment_bytes(u->m, i));
-    if (whole && hash_equal(&h, &u->m->segments[i]))
-        return true;
-    bitmap_put(&u->stale, i, touched);
-    return false;
-}
-
 /* What the state says of segment i is not so. Its durable bit goes, too. */
 static int doubt(struct unpack *u, size_t i, struct err *err)
 {
@@ -217,16 +164,18 @@ static int doubt(struct unpack *u, size_t i, struct err *err)
 static int salvage(struct unpack *u, bool verify, struct err *err)
 {
     unsigned char *data = mem_alloc(SEGMENT_BYTES);
-    struct hash zeros = sha256_of(data, SEGMENT_BYTES);
-    bool changed = false;
+    struct staged staged = { u->tree_fd, u->m, &u->local, sha256_of(data, SEGMENT_BYTES) };
+    bool changed = false, touched = false;
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < u->m->nsegments; i++) {
-        bool said = bitmap_get(&u->written, i);
+        bool said = bitmap_get(&u->written, i), holds;
 
         if (said && (!verify || all_local(u, i)))
             continue;
-        if (is_on_disk(u, i, data, &zeros) == said)
+        holds = staged_holds(&staged, i, data, &touched);
+        bitmap_put(&u->stale, i, !holds && touched);
+        if (holds == said)
             continue;
         changed = true;
         if (said) {
