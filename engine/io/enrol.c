@@ -10,11 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
 #include "io/files.h"
+#include "io/link.h"
 #include "io/loop.h"
 #include "io/pki.h"
 #include "io/tls.h"
@@ -220,16 +222,12 @@ static bool is_enrolled(const char *dir, const struct hash *pin)
     return path_exists(cert) && pki_pin(dir, &digest, NULL) == 0 && hash_equal(&digest, pin);
 }
 
-int enrol(const char *dir, const struct enrol_options *o, struct err *err)
+static int try_once(const char *dir, const struct enrol_options *o, int64_t until_ms,
+                    struct err *err)
 {
-    struct talk t = { .o = o, .fd = -1, .until_ms = monotonic_ms() + o->timeout_ms };
-    int rc;
+    struct talk t = { .o = o, .fd = -1, .until_ms = until_ms };
+    int rc = tcp_connect(&t, err);
 
-    if (is_enrolled(dir, &o->pin))
-        return 0;
-    rc = dir_make(dir, 0700, err);
-    if (rc == 0)
-        rc = tcp_connect(&t, err);
     if (rc == 0)
         rc = secure(&t, err);
     if (rc == 0)
@@ -238,5 +236,25 @@ int enrol(const char *dir, const struct enrol_options *o, struct err *err)
     SSL_CTX_free(t.tls);
     if (t.fd >= 0)
         close(t.fd);
+    return rc;
+}
+
+int enrol(const char *dir, const struct enrol_options *o, struct err *err)
+{
+    int64_t until_ms = monotonic_ms() + o->timeout_ms;
+    int rc;
+
+    if (is_enrolled(dir, &o->pin))
+        return 0;
+    rc = dir_make(dir, 0700, err);
+    if (rc == 0)
+        rc = try_once(dir, o, until_ms, err);
+    for (int i = 0; i < ENROL_AGAIN && rc == -ERR_UNREACHABLE; i++) {
+        int64_t ms = link_backoff_ms(i);
+        struct timespec pause = { ms / 1000, ms % 1000 * 1000000 };
+
+        (void)nanosleep(&pause, NULL);
+        rc = try_once(dir, o, until_ms, err);
+    }
     return rc < 0 ? err_wrap(err, "enrol at %s port %d", o->host, o->port) : 0;
 }

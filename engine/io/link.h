@@ -35,7 +35,8 @@ enum {
     LINK_OUT_MAX = 4 << 20,
     LINK_OPENING_LINKS = 512, /* of a listener, that are not open yet; more wait to be accepted */
     LINK_OPENING_SHARE = 256, /* of these, from one address */
-    LINK_OPENING_GRACE_MS = 1000, /* so old, one may go when another needs its place */
+    LINK_OPENING_GRACE_MS = 1000, /* so old, one may go when another needs its place; */
+    LINK_OPENING_SILENT_MS = 100, /* so old, if nothing has come from it yet */
     LINK_SAME_ID_MAX = 16,        /* open links of a listener with the same other side */
     LINK_SESSIONS_MAX = 256,      /* to be resumed, of an identity */
     LINK_DENIED_MAX = 65536,

@@ -31,6 +31,7 @@ static int bio_read(BIO *bio, char *data, int len)
         BIO_set_retry_read(bio);
     l->in_empty = n < len && n != 0; /* the end of the stream shows at once */
     l->in_eof = n == 0;
+    l->in_any = l->in_any || n > 0;
     return (int)n;
 }
 

@@ -109,18 +109,24 @@ void link_listener_ended(struct link *l)
         refuse(s, l->host, l->why.text);
 }
 
-/* Ends the oldest that is opening (from that host, if it is not NULL), unless it is too young to be given up. */
+/* May it go to make room? Who is honest speaks at once. */
+static bool may_go(const struct link *l, int64_t now_ms)
+{
+    return now_ms - l->begun_ms >= (l->in_any ? LINK_OPENING_GRACE_MS : LINK_OPENING_SILENT_MS);
+}
+
+/* Ends the oldest that may go of those that are opening (from that host, if it is not NULL). */
 static bool evict(struct link_listener *s, const char *host)
 {
+    int64_t now_ms = loop_now_ms(s->loop);
+
     LIST_EACH (&s->opening, n) {
         struct link *l = CONTAINER_OF(n, struct link, node);
 
-        if (host != NULL && strcmp(l->host, host) != 0)
+        if ((host != NULL && strcmp(l->host, host) != 0) || !may_go(l, now_ms))
             continue;
-        if (loop_now_ms(s->loop) - l->begun_ms < LINK_OPENING_GRACE_MS)
-            return false;
         err_set(&l->why, ERR_TIMEOUT, "others want its place, and it is not open after %lld ms",
-                (long long)(loop_now_ms(s->loop) - l->begun_ms));
+                (long long)(now_ms - l->begun_ms));
         link_end(l);
         return true;
     }

@@ -120,6 +120,7 @@ struct link {
     bool
         in_empty; /* the socket gave less than was asked for: no use in asking again in this turn */
     bool in_eof;
+    bool in_any; /* has anything ever come? */
     struct timer timer;
 
     struct buf in;
