@@ -217,6 +217,8 @@ void link_malformed(struct link *l, const struct err *why)
     char text[sizeof(why->text)];
 
     snprintf(text, sizeof(text), "%s", why->text);
+    if (l->state == LINK_OPEN)
+        link_identity_offended(l->self, l->peer.role, l->peer.id);
     link_close(l, ERR_INVALID, text);
 }
 

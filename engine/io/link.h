@@ -40,6 +40,8 @@ enum {
     LINK_SAME_ID_MAX = 16,        /* open links of a listener with the same other side */
     LINK_SESSIONS_MAX = 256,      /* to be resumed, of an identity */
     LINK_DENIED_MAX = 65536,
+    LINK_MALFORMED_MAX =
+        3, /* links of one name that end by malformed messages; then it is denied */
     LINK_FRAME_SILENTS = 2, /* times LINK_SILENT_MS: in which a message must be whole */
 };
 
@@ -63,6 +65,12 @@ void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t p
 /* From now on who has that name is not let in and not connected to, whatever its certificate; links that
  * are open stay. Until the process ends. Beyond LINK_DENIED_MAX: forgotten. */
 void link_identity_deny(struct link_identity *i, enum link_role role, const char *id);
+
+struct link_counts {
+    uint64_t malformed; /* open links that ended by a malformed message */
+    uint64_t denied;    /* names */
+};
+struct link_counts link_identity_counts(const struct link_identity *i);
 
 struct link_handler {
     void (*opened)(void *ctx, struct link *l);

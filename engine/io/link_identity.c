@@ -80,6 +80,7 @@ void link_identity_free(struct link_identity *i)
         return;
     link_sessions_release(i);
     map_release(&i->denied);
+    map_release(&i->offences);
     SSL_CTX_free(i->tls);
     BIO_meth_free(i->bio);
     link_blocks_close(i->blocks);
@@ -110,8 +111,29 @@ void link_identity_deny(struct link_identity *i, enum link_role role, const char
 
     if (i->denied.count >= LINK_DENIED_MAX)
         log_warn("%s %s is not remembered as denied: so many are", role_name(role), id);
-    else
-        map_put(&i->denied, denied_key(role, id, key), i);
+    else if (map_put(&i->denied, denied_key(role, id, key), i) == NULL)
+        i->counts.denied++;
+}
+
+void link_identity_offended(struct link_identity *i, enum link_role role, const char *id)
+{
+    char key[DENIED_KEY];
+    uintptr_t count = (uintptr_t)map_get(&i->offences, denied_key(role, id, key)) + 1;
+
+    i->counts.malformed++;
+    if (count >= LINK_MALFORMED_MAX) {
+        log_warn("%s %s is banned: it has sent %d malformed messages", role_name(role), id,
+                 LINK_MALFORMED_MAX);
+        map_remove(&i->offences, key);
+        link_identity_deny(i, role, id);
+    } else if (i->offences.count < LINK_DENIED_MAX) {
+        map_put(&i->offences, key, (void *)count); /* NOLINT: a counter, not a pointer */
+    }
+}
+
+struct link_counts link_identity_counts(const struct link_identity *i)
+{
+    return i->counts;
 }
 
 bool link_identity_denies(const struct link_identity *i, enum link_role role, const char *id)

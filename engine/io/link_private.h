@@ -75,9 +75,13 @@ struct link_identity {
     int64_t open_ms, ping_ms, silent_ms;
     size_t links;        /* that are not ended */
     struct map denied;   /* "role/id" */
+    struct map offences; /* "role/id": malformed messages, as uintptr_t */
+    struct link_counts counts;
     struct map sessions; /* link_session.c; struct ssl_session_st */
 };
 
+/* The other side of an open link sent what is no message. */
+void link_identity_offended(struct link_identity *i, enum link_role role, const char *id);
 bool link_identity_denies(const struct link_identity *i, enum link_role role, const char *id);
 
 struct link {

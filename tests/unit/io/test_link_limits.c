@@ -144,6 +144,39 @@ static void expired_does_not_resume(void **state)
     assert_false(once(f));
 }
 
+static void send_bad(struct end *e, struct link *l)
+{
+    AUTO_BUF frame = BUF_INIT;
+
+    (void)e;
+    buf_append(&frame, "\1\0\0\0\x7f", 5);
+    link_queue(l, &frame);
+    link_flush_soon(l);
+}
+
+/* Who sends what is no message is heard LINK_MALFORMED_MAX times. */
+static void malformed_is_banned(void **state)
+{
+    struct fix *f = *state;
+    struct link_counts before = link_identity_counts(f->region), after;
+
+    f->client.on_open = send_bad;
+    for (int i = 0; i < LINK_MALFORMED_MAX; i++) {
+        f->stop_after_closed = f->client.closed + f->server.closed + 2;
+        connect_as(f, f->agent, ROLE_REGION, NULL);
+        loop_run(f->loop);
+        assert_int_equal(f->client.why.code, ERR_INVALID);
+    }
+    f->stop_after_closed = f->client.closed + f->server.closed + 1;
+    connect_as(f, f->agent, ROLE_REGION, NULL);
+    loop_run(f->loop);
+    assert_int_equal(f->client.why.code, ERR_DENIED);
+    after = link_identity_counts(f->region);
+    assert_int_equal(after.malformed - before.malformed, LINK_MALFORMED_MAX);
+    assert_int_equal(after.denied - before.denied, 1);
+    map_release(&f->region->denied);
+}
+
 enum { IDLE = 5 };
 
 /* Silent strangers fill their places; who has a certificate gets one as soon as the oldest has had its time. */
@@ -228,6 +261,7 @@ int main(void)
         T(denied_is_not_connected_to),
         T(banned_stays_out),
         T(expired_does_not_resume),
+        T(malformed_is_banned),
         T(silent_strangers_keep_nobody_out),
         T(one_address_has_its_share),
         T(one_name_has_its_share),
