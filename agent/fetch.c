@@ -1,5 +1,6 @@
 #include "fetch.h"
 
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include "io/proc.h"
 #include "io/work.h"
 #include "peers.h"
-#include "store/exchange.h"
+#include "store/offenders.h"
 #include "uplink.h"
 #include "wire/manifest.h"
 
@@ -35,7 +36,7 @@ struct fetch {
     struct writer *writer;
     bool manifest_asked, stopping, complete;
     struct timer tell, end;
-    int64_t begun_ms, told_ms;
+    int64_t begun_ms, complete_ms, told_ms;
     uint64_t told_bytes;
     struct err err; /* why it failed */
 };
@@ -112,6 +113,45 @@ static void end_of_seeding(struct timer *t)
     stop(CONTAINER_OF(t, struct fetch, end));
 }
 
+/* "path":…,"bytes":…,"seconds":… */
+static void fetched_json(const struct fetch *f, double seconds, struct buf *out)
+{
+    json_t *path = json_string_nocheck(f->o.to); /* what is not UTF-8 is not a string of JSON */
+    char *text = path == NULL ? NULL : json_dumps(path, JSON_ENCODE_ANY);
+
+    buf_printf(out,
+               "\"path\":%s,\"bytes\":%llu,\"seed_bytes\":%llu,\"peer_bytes\":%llu,"
+               "\"sent_bytes\":%llu,\"seconds\":%.3f",
+               text == NULL ? "null" : text, (unsigned long long)f->pack.total_bytes,
+               (unsigned long long)f->pack.seed_bytes, (unsigned long long)f->pack.peer_bytes,
+               (unsigned long long)exchange_counts(f->exchange).sent_bytes, seconds);
+    free(text);
+    json_decref(path);
+}
+
+static void say(const struct fetch *f, const char *event)
+{
+    double seconds = (double)(f->complete_ms - f->begun_ms) / 1000;
+    struct offenders o = offenders_of(f->exchange, f->self, peers_refused(f->peers));
+    AUTO_BUF line = BUF_INIT;
+
+    if (f->o.json) {
+        buf_printf(&line, "{\"v\":1,\"event\":\"%s\",", event);
+        fetched_json(f, seconds, &line);
+        buf_char(&line, ',');
+        offenders_json(&line, &o);
+        buf_char(&line, '}');
+    } else {
+        buf_printf(&line, "%s: %llu bytes in %.2f s", f->o.to,
+                   (unsigned long long)f->pack.total_bytes, seconds);
+        buf_str_append(&line, offenders_any(&o) ? "; " : "");
+        if (offenders_any(&o))
+            offenders_text(&line, &o);
+    }
+    if (puts(line.data) < 0 || fflush(stdout) != 0)
+        log_warn("nobody reads what is printed");
+}
+
 static void written(void *ctx, int status, const struct err *why)
 {
     struct fetch *f = ctx;
@@ -121,10 +161,8 @@ static void written(void *ctx, int status, const struct err *why)
         return;
     }
     f->complete = true;
-    if (printf("%s: %llu bytes in %.2f s\n", f->o.to, (unsigned long long)f->pack.total_bytes,
-               (double)(loop_now_ms(f->loop) - f->begun_ms) / 1000) < 0 ||
-        fflush(stdout) != 0)
-        log_warn("nobody reads what is printed");
+    f->complete_ms = loop_now_ms(f->loop);
+    say(f, "complete");
     if (f->o.seed_for_ms == 0)
         stop(f);
     else if (f->o.seed_for_ms > 0)
@@ -294,6 +332,8 @@ static void stop(struct fetch *f)
     timer_stop(&f->end);
     timer_stop(&f->tell);
     tell(&f->tell);
+    if (f->complete && f->o.json)
+        say(f, "stopped");
     if (f->manifest_asked)
         exchange_object_cancel(&f->manifest);
     exchange_fetch_cancel(&f->pack);

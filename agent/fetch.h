@@ -28,10 +28,11 @@ struct fetch_options {
     uint64_t up_bytes, down_bytes; /* a second; 0: no limit */
     int64_t seed_for_ms;           /* after it is complete; FETCH_SEED_FOR_EVER */
     bool quiet;
+    bool json; /* what is printed to stdout is a line of JSON for each event */
 };
 
 /* Until all is done, or SIGTERM or SIGINT (-ERR_CANCELLED if it was not complete). Prints one line to
- * stdout when PATH is there. -ERR_EXISTS: PATH is there already, or another process fetches to it;
+ * stdout when PATH is there, with who meant harm meanwhile, if anybody; as JSON also one at the end. -ERR_EXISTS: PATH is there already, or another process fetches to it;
  * -ERR_DENIED: the seed is not who the reference says; -ERR_NO_SPACE; -ERR_CORRUPT. */
 MUST_CHECK int fetch_main_loop(const struct fetch_options *o, struct err *err);
 

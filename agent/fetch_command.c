@@ -12,7 +12,7 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 static const char usage[] =
     "Usage: engine-agent fetch REFERENCE --to PATH [--listen ADDR:PORT] [--limit-up RATE]\n"
-    "                          [--limit-down RATE] [--seed-for DURATION] [--quiet]\n"
+    "                          [--limit-down RATE] [--seed-for DURATION] [--quiet] [-o json]\n"
     "\n"
     "Fetches what `engine seed` gives, from it and from all others who fetch it, to PATH, which "
     "must\n"
@@ -21,6 +21,7 @@ static const char usage[] =
     "  --limit-up RATE      bytes a second; K, M and G are powers of 1024\n"
     "  --limit-down RATE    likewise\n"
     "  --seed-for DURATION  give to others so long when PATH is there: 30s, 5m, 1h or forever\n"
+    "  -o json              a line of JSON when PATH is there, and one at the end\n"
     "\n"
     "Exit: 0 PATH is there, 1 failed, 2 wrong usage.\n";
 
@@ -85,6 +86,9 @@ static int take_flag(struct fetch_options *o, int flag, const char *value)
     case 'q':
         o->quiet = true;
         return 0;
+    case 'o':
+        o->json = strcmp(value, "json") == 0;
+        return o->json || strcmp(value, "text") == 0 ? 0 : wrong("-o is text or json, not ", value);
     default:
         return wrong("", "");
     }
@@ -99,12 +103,13 @@ static int parse(struct fetch_options *o, int argc, char **argv)
         { "limit-down", required_argument, NULL, 'd' },
         { "seed-for", required_argument, NULL, 's' },
         { "quiet", no_argument, NULL, 'q' },
+        { "output", required_argument, NULL, 'o' },
         { NULL, 0, NULL, 0 },
     };
     struct err err = ERR_INIT;
     int flag, rv = 0;
 
-    while (rv == 0 && (flag = getopt_long(argc, argv, "", options, NULL)) != -1)
+    while (rv == 0 && (flag = getopt_long(argc, argv, "o:", options, NULL)) != -1)
         rv = take_flag(o, flag, optarg);
     if (rv != 0)
         return rv;

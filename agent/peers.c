@@ -199,6 +199,11 @@ int peers_port(const struct peers *p)
     return link_listener_port(p->listener);
 }
 
+uint64_t peers_refused(const struct peers *p)
+{
+    return p->listener == NULL ? 0 : link_listener_refused(p->listener);
+}
+
 static void connect_to(struct peers *p, struct wanted *w)
 {
     struct connection *c;

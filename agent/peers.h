@@ -32,6 +32,7 @@ MUST_CHECK int peers_new(struct peers **ret, const struct peers_options *o, stru
  * is every address of this machine, which nobody can connect to: then it tells the one that it sees. */
 char *peers_host(const char *listen);
 int peers_port(const struct peers *p);
+uint64_t peers_refused(const struct peers *p); /* connections, until peers_close() */
 void peers_set(struct peers *p, const struct msg_peers *m);
 void peers_forget(struct peers *p, const struct hash *pack);
 /* Closes everything; gone(ctx) fires once, from the loop, when all links are closed. */

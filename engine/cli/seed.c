@@ -66,6 +66,7 @@ int cli_seed(int argc, char **argv)
         return code;
     log_setup("seed", 2);
     o.path = argv[0];
+    o.json = g.json;
     o.up_bytes = up_bytes < 0 ? 0 : (uint64_t)up_bytes;
     if (!has_port(o.listen))
         rv = err_set(&err, ERR_INVALID, "--listen takes ADDR:PORT, not '%s'", o.listen);

@@ -17,7 +17,7 @@
 #include "io/proc.h"
 #include "io/work.h"
 #include "store/dir.h"
-#include "store/exchange.h"
+#include "store/offenders.h"
 #include "store/publish.h"
 #include "swarm/tracker.h"
 
@@ -47,6 +47,7 @@ struct seed {
     size_t leaves;
     struct list sessions;
     struct timer tell, tick, closing;
+    uint64_t refused; /* by the listener, once it is closed */
     struct reference reference;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -389,6 +390,7 @@ void seed_close(struct seed *s, void (*fn)(void *arg), void *arg)
     s->closed_arg = arg;
     timer_stop(&s->tell);
     timer_stop(&s->tick);
+    s->refused = link_listener_refused(s->listener);
     link_listener_close(s->listener);
     s->listener = NULL;
     LIST_EACH (&s->sessions, n)
@@ -420,7 +422,49 @@ void seed_free(struct seed *s)
 struct process {
     struct loop *loop;
     struct seed *seed;
+    bool json;
+    struct timer tell;
+    struct offenders told;
 };
+
+static struct offenders offenders_now(const struct seed *s)
+{
+    return offenders_of(s->exchange, s->self,
+                        s->listener == NULL ? s->refused : link_listener_refused(s->listener));
+}
+
+static void print(FILE *to, const struct buf *line)
+{
+    if (fprintf(to, "%s\n", buf_str(line)) < 0 || fflush(to) != 0)
+        log_debug("nobody reads what is printed");
+}
+
+static void tell_totals(struct process *p, const char *event)
+{
+    unsigned long long sent = exchange_counts(p->seed->exchange).sent_bytes;
+    AUTO_BUF line = BUF_INIT;
+
+    p->told = offenders_now(p->seed);
+    if (p->json) {
+        buf_printf(&line, "{\"v\":1,\"event\":\"%s\",\"sent_bytes\":%llu,", event, sent);
+        offenders_json(&line, &p->told);
+        buf_char(&line, '}');
+        print(stdout, &line);
+    } else {
+        buf_printf(&line, "seed: gave %.1f MiB; ", (double)sent / (1 << 20));
+        offenders_text(&line, &p->told);
+        print(stderr, &line);
+    }
+}
+
+static void look_for_offenders(struct timer *t)
+{
+    struct process *p = CONTAINER_OF(t, struct process, tell);
+    struct offenders now = offenders_now(p->seed);
+
+    if (memcmp(&now, &p->told, sizeof(now)) != 0)
+        tell_totals(p, "offenders");
+}
 
 static void all_closed(void *arg)
 {
@@ -435,13 +479,15 @@ static void on_signal(void *arg, int signo)
     seed_close(p->seed, all_closed, p);
 }
 
-static int say(const struct seed *s, const char *ref_file, struct err *err)
+static int say(const struct process *p, const char *ref_file, struct err *err)
 {
     AUTO_BUF line = BUF_INIT;
 
-    reference_write(&line, &s->reference);
+    reference_write(&line, &p->seed->reference); /* has nothing that JSON would escape */
+    if (p->json && printf("{\"v\":1,\"event\":\"ready\",\"reference\":\"%s\"}\n", line.data) < 0)
+        return err_set(err, ERR_IO, "print the reference");
     buf_char(&line, '\n');
-    if (fputs(line.data, stdout) < 0 || fflush(stdout) != 0)
+    if ((!p->json && fputs(line.data, stdout) < 0) || fflush(stdout) != 0)
         return err_set(err, ERR_IO, "print the reference");
     return ref_file == NULL ? 0 : file_publish(ref_file, line.data, line.len, 0600, err);
 }
@@ -449,7 +495,7 @@ static int say(const struct seed *s, const char *ref_file, struct err *err)
 int seed_main_loop(const struct seed_options *o, const char *ref_file, int parent_fd,
                    struct err *err)
 {
-    struct process p = { NULL, NULL };
+    struct process p = { .json = o->json };
     int rv = loop_new(&p.loop, err);
 
     if (rv < 0)
@@ -460,9 +506,14 @@ int seed_main_loop(const struct seed_options *o, const char *ref_file, int paren
         (parent_fd >= 0 && proc_exit_with_parent(p.loop, parent_fd, err) < 0))
         rv = -(int)err->code;
     if (rv == 0)
-        rv = say(p.seed, ref_file, err);
-    if (rv == 0)
+        rv = say(&p, ref_file, err);
+    if (rv == 0) {
+        if (p.json)
+            timer_start(p.loop, &p.tell, SEED_TELL_MS, SEED_TELL_MS, look_for_offenders);
         loop_run(p.loop);
+        timer_stop(&p.tell);
+        tell_totals(&p, "stopped");
+    }
     seed_free(p.seed);
     loop_free(p.loop);
     return rv;

@@ -17,6 +17,7 @@
 enum {
     SEED_MACHINES_MAX = 10000,
     SEED_PEERS_MS = 100, /* newcomers of that time are told together */
+    SEED_TELL_MS = 1000,
 };
 
 struct seed_options {
@@ -25,6 +26,7 @@ struct seed_options {
     const char *listen;
     const char *host;  /* for the reference; NULL: that of listen */
     uint64_t up_bytes; /* a second; 0: no limit */
+    bool json;         /* what seed_main_loop() prints is a line of JSON for each event */
 };
 
 struct seed;
@@ -37,7 +39,8 @@ void seed_close(struct seed *s, void (*closed)(void *arg), void *arg);
 void seed_free(struct seed *s); /* after closed() */
 
 /* Until SIGTERM or SIGINT; prints the reference to stdout, and publishes it at ref_file if that is
- * not NULL. parent_fd: -1, or exit at its EOF. */
+ * not NULL; at the end what it gave, and who meant harm (as JSON also whenever that changes, at most every
+ * SEED_TELL_MS). parent_fd: -1, or exit at its EOF. */
 MUST_CHECK int seed_main_loop(const struct seed_options *o, const char *ref_file, int parent_fd,
                               struct err *err);
 
