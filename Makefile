@@ -104,7 +104,7 @@ soak-delta: $(OUT)/unit/delta/test_properties
 
 ## make bench-swarm   a file to many machines behind shaped links, beside other programs (root;
 ##                    PEERS=16 RATE=100 SIZE=128 ONLY=ours and more: see tests/bench/swarm)
-bench-swarm: all
+bench-swarm: all $(OUT)/tools/hostile_peer
 	@tests/bench/swarm
 
 ## make bench-swarm-cpu   what giving a file to 4 machines costs the processor (root; SIZE=1024 ONLY=ours)

@@ -20,7 +20,9 @@ struct enrol_options {
     int64_t timeout_ms; /* in all */
 };
 
-enum { ENROL_AGAIN = 5 }; /* times, with growing pauses, when nobody answers or the connection ends */
+enum {
+    ENROL_AGAIN = 5
+}; /* times, with growing pauses, when nobody answers or the connection ends */
 
 /* Makes the identity in dir (ca.pem, cert.pem, key.pem), unless there is one of that CA. Blocks.
  * -ERR_DENIED: it is not the pinned CA, or the secret is wrong; -ERR_UNREACHABLE, -ERR_TIMEOUT. */

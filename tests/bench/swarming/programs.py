@@ -1,7 +1,7 @@
 """Programs that spread a file, each as machine 0 that has it and others that fetch it.
 
 start_seed() makes machine 0 ready. start(i) makes machine i fetch and returns the path that is there
-when it has everything, verified."""
+when it has everything, verified. start_garbage(i) makes it one that says it has all, and gives garbage."""
 import json
 import os
 import shutil
@@ -82,18 +82,28 @@ class Ours(Program):
                  "--listen", self.at(i), "--seed-for", "forever")
         return self.result(i)
 
+    def start_garbage(self, i):
+        self.run(i, ROOT + "/build/tools/hostile_peer", "flip", self.reference, self.at(i), self.result(i))
+
     def result(self, i):
         return "%s/m%d" % (self.dir, i)
 
 
 class Torrent(Program):
+    tracker = ""
+
+    def start_garbage(self, i):
+        self.run(i, PYTHON, HERE + "/torrent_garbage.py", self.torrent, self.place.address(i),
+                 str(self.place.port(i)), self.tracker, *(self.at(k) for k in self.children if k != i))
+
     def make_torrent(self, tracker=""):
         self.torrent = self.dir + "/x.torrent"
         sh(PYTHON, HERE + "/torrent_peer.py", "make", self.source, self.torrent, str(PIECE), tracker)
 
     def start_tracker(self):
         address = self.place.address(0)
-        self.make_torrent("http://%s:%d/announce" % (address, TRACKER_PORT))
+        self.tracker = "http://%s:%d/announce" % (address, TRACKER_PORT)
+        self.make_torrent(self.tracker)
         self.run(0, PYTHON, HERE + "/torrent_tracker.py", address, str(TRACKER_PORT))
         time.sleep(0.5)
 
