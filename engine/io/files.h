@@ -47,6 +47,9 @@ bool path_is_dir(const char *path);
 MUST_CHECK int fd_read_at(int fd, void *data, size_t len, uint64_t offset, struct err *err);
 MUST_CHECK int fd_write_at(int fd, const void *data, size_t len, uint64_t offset, struct err *err);
 
+/* fd_read_at() that does not read what is a hole: the kernel would fill its cache with zeros. */
+MUST_CHECK int fd_read_sparse(int fd, void *data, size_t len, uint64_t offset, struct err *err);
+
 /* fd_write_at() of a part of a file that will have file_bytes bytes, but for long runs of zeros, which
  * stay holes: for a file that was empty, and where nothing else was written there. The file's last
  * byte is always written, so that the file has its size once all parts are there. */

@@ -302,7 +302,7 @@ static int take_bytes(struct reading *r, struct entry *e, int fd, uint64_t at, s
 
     if (file_known && segment_is_known(r))
         return 0;
-    status = fd_read_at(fd, data, n, at, err);
+    status = fd_read_sparse(fd, data, n, at, err);
     if (status == -(int)ERR_CORRUPT)
         return changed(r->t, e, err);
     if (status < 0)

@@ -81,7 +81,7 @@ static int read_alone(struct tree_files *t, size_t entry, void *data, size_t len
     r = tree_open_beneath(&fd, t->dir, t->m->entries[entry].path, O_RDONLY | O_NONBLOCK, 0, err);
     if (r < 0)
         return r;
-    r = fd_read_at(fd, data, len, offset, err);
+    r = fd_read_sparse(fd, data, len, offset, err);
     close(fd);
     return r;
 }
@@ -114,7 +114,7 @@ int tree_files_read(void *tree_files, size_t entry, void *data, size_t len, uint
         return r;
     if (s == NULL)
         return read_alone(t, entry, data, len, offset, err);
-    r = fd_read_at(s->fd, data, len, offset, err);
+    r = fd_read_sparse(s->fd, data, len, offset, err);
     pthread_mutex_lock(&t->lock);
     s->users--;
     pthread_mutex_unlock(&t->lock);

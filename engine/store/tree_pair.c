@@ -1,11 +1,11 @@
 #include "store/tree_pair.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/files.h"
 #include "store/tree_internal.h"
 
 enum { NONE = -1 };
@@ -37,25 +37,6 @@ static void find_partners(struct pair *p)
     }
 }
 
-/* Up to len bytes; fewer at the end of the file. */
-static ssize_t read_up_to(int fd, unsigned char *data, size_t len, uint64_t offset)
-{
-    size_t done = 0;
-
-    while (done < len) {
-        ssize_t n = pread(fd, data + done, len - done, (off_t)(offset + done));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        done += (size_t)n;
-    }
-    return (ssize_t)done;
-}
-
 static bool same_bytes(int a, int b, uint64_t size, unsigned char *buffers)
 {
     unsigned char *x = buffers, *y = buffers + TREE_READ_BYTES;
@@ -63,8 +44,8 @@ static bool same_bytes(int a, int b, uint64_t size, unsigned char *buffers)
     for (uint64_t at = 0; at < size; at += TREE_READ_BYTES) {
         size_t len = size - at < TREE_READ_BYTES ? (size_t)(size - at) : TREE_READ_BYTES;
 
-        if (read_up_to(a, x, len, at) != (ssize_t)len ||
-            read_up_to(b, y, len, at) != (ssize_t)len || memcmp(x, y, len) != 0)
+        if (fd_read_sparse(a, x, len, at, NULL) < 0 || fd_read_sparse(b, y, len, at, NULL) < 0 ||
+            memcmp(x, y, len) != 0)
             return false;
     }
     return true;
@@ -79,7 +60,7 @@ static bool same_file(const struct pair *p, const struct entry *b, const struct 
     int x = -1, y = -1;
     bool same = tree_open_file(p->base, b, &x, NULL) == 0 &&
                 tree_open_file(p->target, t, &y, NULL) == 0 && same_bytes(x, y, b->size, buffers) &&
-                read_up_to(x, &more, 1, b->size) == 0;
+                pread(x, &more, 1, (off_t)b->size) == 0;
 
     if (x >= 0)
         close(x);

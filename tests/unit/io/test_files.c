@@ -295,6 +295,14 @@ static void zeros_stay_holes(void **state)
                              0);
         assert_int_equal(fstat(fd, &st), 0);
         assert_int_equal(st.st_size, parts[n]);
+        for (size_t from = 0; from < parts[n]; from += BLOCK / 2 + from / 3) {
+            size_t len = parts[n] - from < 2 * BLOCK ? parts[n] - from : 2 * BLOCK;
+
+            memset(seen, 9, LEN);
+            assert_int_equal(fd_read_sparse(fd, seen, len, from, &err), 0);
+            assert_memory_equal(seen, data + from, len);
+        }
+        assert_int_equal(fd_read_sparse(fd, seen, LEN, 1, &err), -ERR_CORRUPT);
         assert_int_equal(fd_read_at(fd, seen, parts[n], 0, &err), 0);
         assert_memory_equal(seen, data, parts[n]);
         if (n == 6)
