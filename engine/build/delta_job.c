@@ -47,7 +47,15 @@ static int go_on(void *lease, uint64_t done, uint64_t total)
 /* Why there is no pack; "" if there is one. */
 static const char *why(const struct published_delta *p)
 {
-    return p->dropped == DELTA_KEPT ? "" : "it would have more than 60 % of the full pack's bytes";
+    switch (p->dropped) {
+    case DELTA_KEPT:
+        break;
+    case DELTA_TOO_LARGE:
+        return "it would have more than 60 % of the full pack's bytes";
+    case DELTA_UNRELATED:
+        return "nothing in it is like that version";
+    }
+    return "";
 }
 
 _Static_assert(PUBLISH_DELTA_SHARE == 60, "the text says so");

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "delta/decode.h"
 #include "delta/encode.h"
+#include "delta/related.h"
 #include "io/files.h"
 #include "store/crew.h"
 #include "store/pack_files.h"
@@ -316,6 +317,25 @@ static void release(struct making *m)
     side_close(&m->target);
 }
 
+/* Looks for what they have in common, then makes the delta and tests it. */
+static int make(struct making *m, enum delta_dropped *ret_dropped, struct err *err)
+{
+    struct related related;
+    int r = related_find(m->base.m, &m->base.files, m->target.m, &m->target.files, &related, err);
+
+    if (r == 0 && related_is_hopeless(&related, m->target.m)) {
+        *ret_dropped = DELTA_UNRELATED;
+        return 0;
+    }
+    if (r == 0)
+        r = encode(m, err);
+    if (r == 0 && m->too_large)
+        *ret_dropped = DELTA_TOO_LARGE;
+    else if (r == 0)
+        r = test_apply(m, err);
+    return r;
+}
+
 int artifact_publish_delta(struct store *s, const struct delta_side *base,
                            const struct delta_side *target,
                            const struct delta_publish_options *options, struct published_delta *ret,
@@ -338,12 +358,8 @@ int artifact_publish_delta(struct store *s, const struct delta_side *base,
     if (r == 0)
         name_packed(&m, &out);
     if (r == 0)
-        r = encode(&m, err);
-    if (r == 0 && m.too_large)
-        out.dropped = DELTA_TOO_LARGE;
-    else if (r == 0)
-        r = test_apply(&m, err);
-    if (r == 0 && !m.too_large) {
+        r = make(&m, &out.dropped, err);
+    if (r == 0 && out.dropped == DELTA_KEPT) {
         out.pack_bytes = m.bytes;
         r = put(&m, &out, err);
     }

@@ -2,7 +2,8 @@
  *
  * artifact_publish_delta() makes it from the two full packs, decodes every segment of it again and
  * compares it with the target's manifest, and only then puts pack and index. One that turns out to be
- * worth nothing (over PUBLISH_DELTA_SHARE of the full pack) is dropped as soon as that is known. The
+ * worth nothing is dropped as soon as that is known: before it is made, if the two have nothing in
+ * common (delta/related.h), or when it has grown over PUBLISH_DELTA_SHARE of the full pack. The
  * pack's bytes depend on the artifacts and the level alone, so that making it twice is harmless.
  * Memory: that of delta/encode.h, and 100 MiB of decoded segments a side. Blocks. */
 #ifndef STORE_PUBLISH_DELTA_H
@@ -29,6 +30,7 @@ struct delta_publish_options {
 enum delta_dropped {
     DELTA_KEPT = 0,
     DELTA_TOO_LARGE, /* over PUBLISH_DELTA_SHARE of the full pack */
+    DELTA_UNRELATED, /* nothing in the target is like the base */
 };
 
 /* A changed file that is compressed already: what changes in it changes all of it. */
