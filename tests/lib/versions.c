@@ -1,5 +1,6 @@
 #include "lib/versions.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -198,6 +199,32 @@ static void put_file(const char *dir, const char *name, const struct buf *conten
     chmod(path, mode);
 }
 
+/* Mostly holes: some bytes here and there, in both versions or in one. */
+static void put_sparse(const char *old, const char *new, struct random *r)
+{
+    AUTO_FREE char *a = mem_printf("%s/d0/sparse", old);
+    AUTO_FREE char *b = mem_printf("%s/d0/sparse", new);
+    off_t len = (off_t)random_below(r, random_below(r, 10) == 0 ? 9u << 20 : 900000);
+    int fds[] = { open(a, O_WRONLY | O_CREAT | O_EXCL, 0644),
+                  open(b, O_WRONLY | O_CREAT | O_EXCL, 0644) };
+
+    for (int i = 0; i < 2; i++) {
+        if (fds[i] < 0 || ftruncate(fds[i], len + (off_t)random_below(r, 2) * 4096) < 0)
+            abort();
+    }
+    for (uint64_t n = random_below(r, 12), both; n > 0; n--) {
+        off_t at = (off_t)random_below(r, (uint64_t)len + 1);
+
+        both = random_below(r, 3);
+        for (uint64_t i = 0; i < 2; i++) {
+            if ((both == 2 || both == i) && pwrite(fds[i], "here and there", 14, at) != 14)
+                abort();
+        }
+    }
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void put_link(const char *dir, const char *name, const char *target)
 {
     AUTO_FREE char *path = mem_printf("%s/%s", dir, name);
@@ -254,8 +281,11 @@ void versions_of_tree(const char *old, const char *new, struct random *r)
     for (int i = 0; i < 3; i++) { /* for links to stand in */
         AUTO_FREE char *name = mem_printf("d%d/here", i);
 
+        put_file(old, name, &placeholder, 0644);
         put_file(new, name, &placeholder, 0644);
     }
+    if (random_below(r, 3) == 0)
+        put_sparse(old, new, r);
     for (size_t i = 0, n = 1 + (size_t)random_below(r, 12); i < n; i++) {
         AUTO_FREE char *name = mem_printf("d%zu/f%zu", i % 3, i);
         AUTO_BUF a = BUF_INIT;
