@@ -40,6 +40,7 @@ int exchange_new(struct exchange **ret, const struct exchange_options *o, struct
     x->peer = peer_new(&(struct peer_options){ .seed = o->seed, .is_node = o->join == NULL });
     list_init(&x->links);
     list_init(&x->object_gets);
+    list_init(&x->arriving);
     timer_start(o->loop, &x->tick, EXCHANGE_TICK_MS, EXCHANGE_TICK_MS, tick);
     *ret = x;
     return 0;
@@ -252,8 +253,8 @@ void link_was_bad(struct exchange_link *l, const char *what)
     map_put(&l->x->bad, id, (void *)count); /* NOLINT: a counter, not a pointer */
     l->x->counts.bad_leaves++;
     log_warn("%s sent %s (%u so far)", id, what, (unsigned)count);
-    if (count < EXCHANGE_BAD_MAX)
-        return;
+    if (count != EXCHANGE_BAD_MAX)
+        return; /* not yet, or not again: more of it was on its way */
     l->x->counts.banned++;
     link_ban(l->link, ERR_CORRUPT, what);
 }

@@ -10,8 +10,12 @@
 
 /* ---- a leaf arrives: hashed and written in the pool ---- */
 
+/* Leaves that came meanwhile go together: two are hashed in little more time than one, and a wake-up serves
+ * them all. */
+enum { BATCH = 8, BATCHES = 2 /* in the pool at a time */ };
+
 struct arrival {
-    struct work work;
+    struct list node; /* in x->arriving */
     struct exchange *x;
     struct exchange_pack *p;
     char *from; /* id of the sender */
@@ -25,18 +29,40 @@ struct arrival {
     struct err err;
 };
 
-static void arrival_run(struct work *w)
-{
-    struct arrival *a = CONTAINER_OF(w, struct arrival, work);
-    struct hash h = sha256_of(a->bytes, a->len);
+struct batch {
+    struct work work;
+    struct exchange *x;
+    struct arrival *of[BATCH];
+    size_t count;
+};
 
+static void arrival_keep(struct arrival *a, const struct hash *h)
+{
     a->sum = checksum_of(a->bytes, a->len);
-    if (!hash_equal(&h, &a->p->index->leaves[a->leaf]))
+    if (!hash_equal(h, &a->p->index->leaves[a->leaf]))
         a->status = err_set(&a->err, ERR_CORRUPT, "leaf %u of pack %.12s does not match its digest",
                             a->leaf, a->p->hex);
     else
         a->status =
             fd_write_at(a->p->fd, a->bytes, a->len, (uint64_t)a->leaf * LEAF_BYTES, &a->err);
+}
+
+static void batch_run(struct work *w)
+{
+    struct batch *b = CONTAINER_OF(w, struct batch, work);
+    struct hash h[2];
+
+    for (size_t i = 0; i + 1 < b->count; i += 2) {
+        sha256_of_two(b->of[i]->bytes, b->of[i]->len, b->of[i + 1]->bytes, b->of[i + 1]->len, h);
+        arrival_keep(b->of[i], &h[0]);
+        arrival_keep(b->of[i + 1], &h[1]);
+    }
+    if (b->count % 2 != 0) {
+        struct arrival *last = b->of[b->count - 1];
+
+        h[0] = sha256_of(last->bytes, last->len);
+        arrival_keep(last, &h[0]);
+    }
 }
 
 static struct exchange_link *link_by_id(struct exchange *x, const char *id)
@@ -89,9 +115,8 @@ static void leaf_bad(struct arrival *a, struct exchange_link *l)
     exchange_act(a->x);
 }
 
-static void arrival_done(struct work *w)
+static void arrival_done(struct arrival *a)
 {
-    struct arrival *a = CONTAINER_OF(w, struct arrival, work);
     struct exchange_pack *p = a->p;
     struct exchange_link *l = link_by_id(a->x, a->from);
 
@@ -108,6 +133,44 @@ static void arrival_done(struct work *w)
     }
     free(a->from);
     free(a);
+}
+
+static void batches_start(struct exchange *x);
+
+static void batch_done(struct work *w)
+{
+    struct batch *b = CONTAINER_OF(w, struct batch, work);
+    struct exchange *x = b->x;
+
+    x->batches--;
+    batches_start(x); /* first: what is called back may free x when nothing is in the pool */
+    for (size_t i = 0; i < b->count; i++)
+        arrival_done(b->of[i]);
+    free(b);
+}
+
+static void batch_start(struct exchange *x)
+{
+    struct batch *b = mem_alloc(sizeof(*b));
+
+    b->work = (struct work){ .run = batch_run, .done = batch_done };
+    b->x = x;
+    while (b->count < BATCH && !list_empty(&x->arriving)) {
+        struct arrival *a = CONTAINER_OF(x->arriving.next, struct arrival, node);
+
+        list_remove(&a->node);
+        b->of[b->count++] = a;
+    }
+    x->batches++;
+    work_submit(x->o.pool, &b->work);
+}
+
+/* One leaf alone is not kept waiting while nothing is under way, but waits for company otherwise. */
+static void batches_start(struct exchange *x)
+{
+    while (!list_empty(&x->arriving) &&
+           (x->batches == 0 || (x->batches < BATCHES && x->arriving.next != x->arriving.prev)))
+        batch_start(x);
 }
 
 static void take_bytes(struct arrival *a, struct exchange_link *l, const struct bytes *bytes)
@@ -137,7 +200,6 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
         return;
     }
     a = mem_alloc(sizeof(*a));
-    a->work = (struct work){ .run = arrival_run, .done = arrival_done };
     a->x = l->x;
     a->p = p;
     a->from = mem_strdup(link_peer_id(l->link));
@@ -146,6 +208,7 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     take_bytes(a, l, &m->bytes);
     p->pending++;
     l->x->works++;
-    work_submit(l->x->o.pool, &a->work);
+    list_push(&l->x->arriving, &a->node);
+    batches_start(l->x);
     exchange_act(l->x);
 }

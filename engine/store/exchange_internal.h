@@ -70,8 +70,10 @@ struct exchange {
     struct map objects; /* hex -> struct buf */
     struct map bad;     /* link id -> count, as uintptr_t */
     struct list object_gets;
-    size_t works; /* in the pool: giving, arrivals, openings */
-    bool acting;  /* exchange_act() runs */
+    size_t works;         /* in the pool, or waiting for it: giving, arrivals, openings */
+    struct list arriving; /* leaves that came, and are not in a batch yet */
+    int batches;          /* in the pool */
+    bool acting;          /* exchange_act() runs */
     struct timer tick, due;
     int64_t due_ms; /* when due fires */
     struct exchange_counts counts;
