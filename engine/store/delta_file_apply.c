@@ -1,10 +1,5 @@
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "io/files.h"
@@ -14,6 +9,7 @@
 #include "store/pack_source.h"
 #include "store/side.h"
 #include "store/unpack.h"
+#include "store/workplace.h"
 
 struct applying {
     struct delta_opened pack;
@@ -21,64 +17,17 @@ struct applying {
     struct pack_source *source;
     struct unpack *unpack;
     const struct delta_file_options *o;
-    char *work;           /* OUT.part: */
-    int lock;             /* on it */
-    char *staging, *dest; /* in it; dest is OUT, or for one file its tree, which is then moved */
+    struct workplace work;
+    char *dest; /* OUT, or for one file its tree in OUT.part, which is then moved */
 };
 
-/* One at a time: whoever is killed lets go of it. */
-static int lock_work(struct applying *a, struct err *err)
-{
-    a->lock = open(a->work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (a->lock < 0)
-        return err_sys(err, errno, "open %s", a->work);
-    if (flock(a->lock, LOCK_EX | LOCK_NB) < 0)
-        return err_set(err, ERR_CONFLICT, "%s: another process is at work there", a->work);
-    return 0;
-}
-
-/* Is there nothing in OUT.part but what an apply leaves: `staging`, and trees named by artifact? */
-static int check_work(const char *work, struct err *err)
-{
-    DIR *dir = opendir(work);
-    const struct dirent *d;
-    int r = 0;
-
-    if (dir == NULL)
-        return errno == ENOENT ? 0 : err_sys(err, errno, "open %s", work);
-    while (r == 0 && (d = readdir(dir)) != NULL) {
-        const char *name = d->d_name;
-
-        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "staging") != 0 &&
-            strspn(name, "0123456789abcdef") != HASH_HEX - 1)
-            r = err_set(err, ERR_EXISTS, "%s: is needed for work, but holds %s: move it away", work,
-                        name);
-    }
-    closedir(dir);
-    return r;
-}
-
-static int open_work(struct applying *a, const char *out, struct err *err)
-{
-    char hex[HASH_HEX];
-
-    a->staging = mem_printf("%s/staging", a->work);
-    a->dest = a->pack.info.tree ? mem_strdup(out)
-                                : mem_printf("%s/%s", a->work, hash_hex(&a->pack.info.target, hex));
-    if (check_work(a->work, err) < 0)
-        return -(int)err->code;
-    if (dir_make(a->work, 0755, err) < 0)
-        return -(int)err->code;
-    return lock_work(a, err);
-}
-
-/* Is `out` what we would make of it? Then one before us was ended when only its OUT.part was left to
+/* Is OUT what we would make of it? Then one before us was ended when only its OUT.part was left to
  * be removed. */
-static bool is_made(const struct applying *a, const char *out)
+static bool is_made(const struct applying *a)
 {
     struct side s = { 0 };
     const struct entry *wanted = a->pack.m->entries;
-    bool made = side_open(&s, out, NULL) == 0 && s.is_tree == a->pack.info.tree;
+    bool made = side_open(&s, a->work.out, NULL) == 0 && s.is_tree == a->pack.info.tree;
 
     if (made && s.is_tree)
         made = hash_equal(&s.id, &a->pack.info.target);
@@ -176,11 +125,11 @@ static int unpack_all(struct applying *a, struct err *err)
 }
 
 /* An artifact of one file was unpacked as a tree of one file. */
-static int move_file(const struct applying *a, const char *out, struct err *err)
+static int move_file(const struct applying *a, struct err *err)
 {
     AUTO_FREE char *from = mem_printf("%s/%s", a->dest, a->pack.m->entries[0].path);
 
-    return file_publish_rename(from, out, err);
+    return file_publish_rename(from, a->work.out, err);
 }
 
 static int open_source(struct applying *a, struct err *err)
@@ -221,7 +170,7 @@ static int open_inputs(struct applying *a, const char *base, const char *path, s
     return r;
 }
 
-static int make_out(struct applying *a, const char *out, struct err *err)
+static int make_out(struct applying *a, struct err *err)
 {
     struct unpack_base b = { a->base.dir, a->base.m };
     struct unpack_options u = { .manifest = a->pack.m,
@@ -230,26 +179,28 @@ static int make_out(struct applying *a, const char *out, struct err *err)
                                 .nbases = a->base.m != NULL,
                                 .verify_staged = true,
                                 .clone = !a->pack.info.tree };
-    int r = open_work(a, out, err);
+    int r = workplace_open(&a->work, err);
 
-    u.staging = a->staging;
+    a->dest = a->pack.info.tree ? mem_strdup(a->work.out)
+                                : workplace_path(&a->work, &a->pack.info.target);
+    u.staging = a->work.staging;
     u.dest = a->dest;
     if (r == 0)
         r = unpack_open(&a->unpack, &u, err);
     if (r == 0)
         r = unpack_all(a, err);
     if (r == -(int)ERR_NO_SPACE)
-        r = err_wrap(err, "OUT %s: make room and run it again, it goes on from %s", out, a->work);
-    return r < 0 || a->pack.info.tree ? r : move_file(a, out, err);
+        r = err_wrap(err, "OUT %s: make room and run it again, it goes on from %s", a->work.out,
+                     a->work.dir);
+    return r < 0 || a->pack.info.tree ? r : move_file(a, err);
 }
 
-static int apply(struct applying *a, const char *base, const char *path, const char *out,
-                 struct err *err)
+static int apply(struct applying *a, const char *base, const char *path, struct err *err)
 {
     int r = delta_opened_open(&a->pack, path, err);
 
     if (r == 0)
-        r = delta_paths_apply(base, out, err);
+        r = delta_paths_apply(base, a->work.out, err);
     if (r == 0 && base == NULL && a->pack.info.kind == PACK_DELTA)
         r = err_set(err, ERR_INVALID, "PACK %s is a delta: give the base that it was made from",
                     path);
@@ -260,16 +211,14 @@ static int apply(struct applying *a, const char *base, const char *path, const c
         r = err_set(err, ERR_CANCELLED, "stopped");
     if (r < 0)
         return r;
-    a->work = mem_printf("%s.part", out);
-    if (!path_exists(out)) {
+    if (!path_exists(a->work.out)) {
         r = open_inputs(a, base, path, err);
         if (r == 0)
-            r = make_out(a, out, err);
-    } else if (!path_exists(a->work) || check_work(a->work, err) < 0 || !is_made(a, out)) {
-        r = err_set(err, ERR_EXISTS, "OUT %s is there already: remove it, or give another name",
-                    out);
+            r = make_out(a, err);
+    } else if (!workplace_is_left(&a->work) || !is_made(a)) {
+        r = err_set(err, ERR_EXISTS, "%s: is there already", a->work.out);
     }
-    return r < 0 ? r : dir_remove(a->work, err);
+    return r < 0 ? r : workplace_remove(&a->work, err);
 }
 
 int delta_file_apply(const char *base, const char *path, const char *out,
@@ -277,19 +226,18 @@ int delta_file_apply(const char *base, const char *path, const char *out,
                      struct err *err)
 {
     struct delta_file_options o = delta_file_defaults(options);
-    struct applying a = { .pack = { .fd = -1 }, .o = &o, .lock = -1 };
-    int r = apply(&a, base, path, out, err);
+    struct applying a = { .pack = { .fd = -1 }, .o = &o };
+    int r;
 
+    workplace_init(&a.work, out);
+    r = apply(&a, base, path, err);
     if (r == 0)
         *info = a.pack.info;
     unpack_close(a.unpack);
     pack_source_close(a.source);
     side_close(&a.base);
     delta_opened_close(&a.pack);
-    if (a.lock >= 0)
-        close(a.lock);
-    free(a.work);
-    free(a.staging);
+    workplace_close(&a.work);
     free(a.dest);
     return r < 0 ? err_wrap(err, "delta apply") : 0;
 }

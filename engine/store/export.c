@@ -6,7 +6,9 @@
 #include "io/files.h"
 #include "store/pack_check.h"
 #include "store/publish.h"
+#include "store/side.h"
 #include "store/unpack.h"
+#include "store/workplace.h"
 
 static int write_segment(void *unpack, size_t i, const void *data, size_t len, struct err *err)
 {
@@ -39,20 +41,19 @@ static int unpack_all(struct store *s, const struct catalog_artifact *a, const s
     return r;
 }
 
-int artifact_export(struct store *s, const struct catalog_artifact *a, const char *dest,
-                    struct err *err)
+static int make_dest(struct store *s, const struct catalog_artifact *a, struct workplace *w,
+                     struct err *err)
 {
-    AUTO_FREE char *staging = mem_printf("%s.part", dest);
-    struct unpack_options o = { .staging = staging, .dest = dest, .artifact = a->hash };
+    struct unpack_options o = {
+        .staging = w->staging, .dest = w->out, .artifact = a->hash, .verify_staged = true
+    };
     struct manifest *m = NULL;
     struct unpack *u = NULL;
-    char hex[HASH_HEX];
-    int r;
+    int r = store_get_manifest(s, &a->hash, &m, err);
 
-    if (path_exists(dest))
-        return err_set(err, ERR_EXISTS, "%s is there already", dest);
-    r = store_get_manifest(s, &a->hash, &m, err);
     o.manifest = m;
+    if (r == 0)
+        r = workplace_open(w, err);
     if (r == 0)
         r = unpack_open(&u, &o, err);
     if (r == 0)
@@ -61,5 +62,34 @@ int artifact_export(struct store *s, const struct catalog_artifact *a, const cha
         r = unpack_finish(u, err);
     unpack_close(u);
     manifest_free(m);
+    return r;
+}
+
+/* One before us was ended when only its workplace was left to be removed. */
+static bool is_made(const struct catalog_artifact *a, const struct workplace *w)
+{
+    struct side s = { 0 };
+    bool made =
+        workplace_is_left(w) && side_open(&s, w->out, NULL) == 0 && hash_equal(&s.id, &a->hash);
+
+    side_close(&s);
+    return made;
+}
+
+int artifact_export(struct store *s, const struct catalog_artifact *a, const char *dest,
+                    struct err *err)
+{
+    struct workplace w;
+    char hex[HASH_HEX];
+    int r = 0;
+
+    workplace_init(&w, dest);
+    if (path_exists(w.out))
+        r = is_made(a, &w) ? 0 : err_set(err, ERR_EXISTS, "%s is there already", w.out);
+    else
+        r = make_dest(s, a, &w, err);
+    if (r == 0)
+        r = workplace_remove(&w, err);
+    workplace_close(&w);
     return r < 0 ? err_wrap(err, "export %.12s to %s", hash_hex(&a->hash, hex), dest) : 0;
 }

@@ -79,6 +79,9 @@ static void test_tree(void **state)
     AUTO_FREE char *same = mem_printf("%s/lib/same", base);
     assert_int_equal(stat(same, &b), 0);
     assert_int_equal(a.st_ino, b.st_ino);
+    AUTO_FREE char *slash = mem_printf("%s2//", out);
+    assert_ok(delta_file_apply(base, pack, slash, NULL, &applied, &err), &err);
+    assert_true(trees_equal(target, slash));
     assert_error(delta_file_apply(base, pack, out, NULL, &applied, &err), ERR_EXISTS, &err,
                  "there already");
     assert_error(delta_file_apply(target, pack, tmpdir_path("o2"), NULL, &applied, &err),

@@ -328,6 +328,14 @@ static void test_export(void **state)
     assert_false(path_exists(tmpdir_path("exported.part")));
     assert_error(artifact_export(k.s, catalog_get(k.c, &p.artifact), dest, &k.err), ERR_EXISTS,
                  &k.err, "is there already");
+    /* Ended when all was done but to remove this; and somebody's own directory of that name. */
+    tmpdir_write(tmpdir_path("exported.part/staging/state"), "", 0);
+    assert_ok(artifact_export(k.s, catalog_get(k.c, &p.artifact), dest, &k.err), &k.err);
+    assert_false(path_exists(tmpdir_path("exported.part")));
+    tmpdir_write(tmpdir_path("other.part/precious"), "", 0);
+    assert_error(artifact_export(k.s, catalog_get(k.c, &p.artifact), tmpdir_path("other/"), &k.err),
+                 ERR_EXISTS, &k.err, "holds precious");
+    assert_true(path_exists(tmpdir_path("other.part/precious")));
     stock_lose(&k, OBJECT_PACK, &p.pack);
     stock_lose(&k, OBJECT_PACK, &q.pack);
     stock_look(&k);
