@@ -265,6 +265,8 @@ int peer_pack_open(struct peer *p, const struct peer_pack_options *o, int64_t no
     for (size_t i = 0; i < p->nlinks && !p->o.is_node; i++)
         if (p->links[i]->used)
             peer_tell_bitmap(p, peer_view_get(p, p->links[i], k));
+    if (k->some)
+        peer_check_soon(p, now_ms);
     check_done(p, k, now_ms);
     return k->number;
 }
@@ -327,6 +329,8 @@ void peer_pack_want(struct peer *p, int pack, const struct bitmap *leaves, int64
     if (k->down_pass < p->down_now)
         k->down_pass = p->down_now; /* turns that it did not need are not saved up */
     peer_down_ask_pack(p, k, now_ms);
+    if (k->some)
+        peer_check_soon(p, now_ms);
     check_done(p, k, now_ms);
 }
 
@@ -488,6 +492,7 @@ static void check(struct peer *p, int64_t now_ms)
         if (!k->used)
             continue;
         retell(p, k);
+        peer_down_assume(k, now_ms);
         peer_down_ask_pack(p, k, now_ms);
         peer_show_more(p, k, now_ms);
     }

@@ -423,6 +423,26 @@ void peer_down_bad(struct peer *p, struct peer_pack *k, struct peer_view *v, uin
     peer_down_ask_pack(p, k, now_ms);
 }
 
+void peer_down_assume(struct peer_pack *k, int64_t now_ms)
+{
+    if (!k->some || k->resting || k->lacking == 0 || k->nasked > 0 || k->arriving.set > 0) {
+        k->stuck_ms = 0;
+        return;
+    }
+    if (k->stuck_ms == 0)
+        k->stuck_ms = now_ms;
+    if (now_ms - k->stuck_ms < PEER_ASSUME_MS)
+        return;
+    LIST_EACH (&k->views, n) {
+        struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+
+        for (size_t i = 0; v->heard && v->link->to_node && i < k->leaves; i++)
+            if ((k->todo[i / 64] >> (i % 64) & 1) != 0)
+                peer_down_has(v, i, true);
+    }
+    k->stuck_ms = 0;
+}
+
 void peer_down_has(struct peer_view *v, size_t leaf, bool has)
 {
     if (!bitmap_put(&v->has, leaf, has))

@@ -79,8 +79,9 @@ struct peer_pack {
     bool used;
     bool resting; /* wants nothing now, whatever it lacks */
     bool said_done;
-    bool some;   /* not all leaves are wanted */
-    bool passed; /* has nothing to ask for in this round */
+    bool some;        /* not all leaves are wanted */
+    int64_t stuck_ms; /* then: since when none of them can be asked for, 0: one can */
+    bool passed;      /* has nothing to ask for in this round */
     size_t leaves, piece_leaves;
     uint32_t leaf_bytes;
     unsigned weight;
@@ -152,8 +153,9 @@ enum {
     PEER_OUT = 2,      /* pieces that one machine was shown and not given; more if there are few */
     PEER_OUT_ALL = 24, /* and all together; doubled when the uplink idles */
     PEER_OUT_MAX = 256,
-    PEER_SHOW_MS = 50,  /* in which what is shown is usually asked for */
-    PEER_QUEUE_LOW = 2, /* leaves that are wanted of us: below that our HAVEs are urgent */
+    PEER_SHOW_MS = 50,    /* in which what is shown is usually asked for */
+    PEER_QUEUE_LOW = 2,   /* leaves that are wanted of us: below that our HAVEs are urgent */
+    PEER_ASSUME_MS = 500, /* nobody has told of a leaf that is wanted: a node is asked unasked */
 };
 
 uint64_t peer_random(struct peer *p);
@@ -189,6 +191,8 @@ void peer_down_bad(struct peer *p, struct peer_pack *k, struct peer_view *v, uin
                    int64_t now_ms);
 void peer_down_refused(struct peer *p, struct peer_view *v, const struct peer_event *e,
                        int64_t now_ms);
+/* Who wants only some leaves of a pack would wait long for a node to show just these. */
+void peer_down_assume(struct peer_pack *k, int64_t now_ms);
 void peer_down_has(struct peer_view *v, size_t leaf, bool has); /* keeps rarity */
 void peer_down_drop(struct peer *p, struct peer_view *v);       /* its questions are free again */
 void peer_down_expire(struct peer *p, struct peer_link *l, int64_t now_ms);

@@ -33,6 +33,7 @@
 #include "releases.h"
 #include "store/exchange.h"
 #include "store/publish.h"
+#include "store/publish_delta.h"
 #include "wire/doc.h"
 
 enum { WORLD_GUARD_MS = 40000, WORLD_DOCS = 64 };
@@ -60,7 +61,9 @@ struct world {
     int machines, asks, frees, links, progress;
     struct msg_report *report; /* the last one */
     int reports;
-    uint64_t seed_bytes; /* of the last PROGRESS */
+    struct msg_progress told; /* the last PROGRESS, without its texts */
+    char told_deployment[NAME_MAX_BYTES + 1];
+    const char *keep_packs; /* milliseconds, or NULL */
     struct timer guard, watch;
     bool (*wanted)(struct world *w);
     pid_t agent;
@@ -75,11 +78,13 @@ struct world {
 };
 
 struct release_spec {
-    const char *script;   /* of the file "serve" in the tree, run as ./serve */
-    const char *activate; /* JSON; NULL: process ./serve */
-    const char *health;   /* JSON; NULL: passes once */
-    size_t ballast;       /* bytes of a file "ballast" that does not compress */
-    unsigned seed;        /* of the ballast */
+    const char *script;     /* of the file "serve" in the tree, run as ./serve */
+    const char *activate;   /* JSON; NULL: process ./serve */
+    const char *health;     /* JSON; NULL: passes once */
+    size_t ballast;         /* bytes of a file "ballast" that does not compress */
+    unsigned seed;          /* of the ballast */
+    size_t edits[4];        /* where it has other bytes; 0: none */
+    size_t more, more_edit; /* likewise, of a file "more" */
 };
 
 #define WORLD_HEALTHY \
@@ -145,47 +150,67 @@ static inline void world_trust(struct world *w, unsigned version, const char *de
     world_say(w, DOC_TRUST, &out);
 }
 
+/* A file of bytes that do not compress, with other ones where edits are. */
+static inline void world_ballast(const char *path, size_t bytes, uint32_t x, const size_t *edits,
+                                 size_t nedits)
+{
+    unsigned char *ballast = mem_alloc(bytes + 1);
+
+    for (size_t i = 0; i < bytes; i++) {
+        x = x * 1664525u + 1013904223u;
+        ballast[i] = (unsigned char)(x >> 24);
+    }
+    for (size_t i = 0; i < nedits; i++) {
+        if (edits[i] > 0)
+            memcpy(ballast + edits[i], "another", 7);
+    }
+    if (bytes > 0)
+        tmpdir_write(path, ballast, bytes);
+    free(ballast);
+}
+
 static inline const char *world_tree(const struct release_spec *spec)
 {
     const char *tree = tmpdir_fresh();
     const char *name = tree + strlen(tmpdir()) + 1;
     const char *serve = tmpdir_path("%s/serve", name);
-    unsigned char *ballast = mem_alloc(spec->ballast + 1);
-    uint32_t x = spec->seed + 1;
 
     tmpdir_write(serve, spec->script, strlen(spec->script));
     assert_int_equal(chmod(serve, 0755), 0);
     tmpdir_write(tmpdir_path("%s/same", name), "same in all", 11);
-    for (size_t i = 0; i < spec->ballast; i++) {
-        x = x * 1664525u + 1013904223u;
-        ballast[i] = (unsigned char)(x >> 24);
-    }
-    if (spec->ballast > 0)
-        tmpdir_write(tmpdir_path("%s/ballast", name), ballast, spec->ballast);
-    free(ballast);
+    world_ballast(tmpdir_path("%s/ballast", name), spec->ballast, spec->seed + 1, spec->edits,
+                  COUNT_OF(spec->edits));
+    world_ballast(tmpdir_path("%s/more", name), spec->more, spec->seed + 7, &spec->more_edit, 1);
     return tree;
 }
 
-static inline void world_seed(struct world *w, const struct published *p)
+static inline void world_seed_pack(struct world *w, const struct hash *hash)
 {
-    AUTO_BUF manifest = BUF_INIT;
     AUTO_BUF index = BUF_INIT;
     struct store_object *pack;
     struct err err = ERR_INIT;
     char hex[HASH_HEX];
-    const char *path = tmpdir_path("%s.pack", hash_hex(&p->pack, hex));
+    const char *path = tmpdir_path("%s.pack", hash_hex(hash, hex));
     unsigned char *bytes;
 
-    assert_ok(store_get(w->store, OBJECT_MANIFEST, &p->artifact, &manifest, &err), &err);
-    assert_ok(store_get(w->store, OBJECT_INDEX, &p->pack, &index, &err), &err);
-    assert_ok(store_open_object(w->store, OBJECT_PACK, &p->pack, &pack, &err), &err);
+    assert_ok(store_get(w->store, OBJECT_INDEX, hash, &index, &err), &err);
+    assert_ok(store_open_object(w->store, OBJECT_PACK, hash, &pack, &err), &err);
     bytes = mem_alloc(store_object_bytes(pack));
     assert_ok(store_object_read(pack, bytes, store_object_bytes(pack), 0, &err), &err);
     tmpdir_write(path, bytes, store_object_bytes(pack));
     store_object_close(pack);
     free(bytes);
-    exchange_offer(w->exchange, manifest.data, manifest.len);
     assert_ok(exchange_seed(w->exchange, index.data, index.len, path, &err), &err);
+}
+
+static inline void world_seed(struct world *w, const struct published *p)
+{
+    AUTO_BUF manifest = BUF_INIT;
+    struct err err = ERR_INIT;
+
+    assert_ok(store_get(w->store, OBJECT_MANIFEST, &p->artifact, &manifest, &err), &err);
+    exchange_offer(w->exchange, manifest.data, manifest.len);
+    world_seed_pack(w, &p->pack);
 }
 
 static inline void world_sources(struct world *w, const char *service, const struct hash *release,
@@ -222,21 +247,65 @@ static inline void world_sign_release(struct world *w, const char *service, cons
     doc_sign(out, DOC_RELEASE, body.data, body.len, &w->release_key);
 }
 
-static inline struct hash world_release(struct world *w, const char *service, const char *commit,
-                                        const struct release_spec *spec)
+/* *ret: its artifact and full pack. */
+static inline struct hash world_publish(struct world *w, const char *service, const char *commit,
+                                        const struct release_spec *spec, struct published *ret)
 {
-    struct published p;
     struct buf out = BUF_INIT;
     struct err err = ERR_INIT;
     struct hash id;
 
-    assert_ok(artifact_publish(w->store, world_tree(spec), NULL, &p, &err), &err);
-    world_seed(w, &p);
-    world_sign_release(w, service, commit, spec, &p, &out);
+    assert_ok(artifact_publish(w->store, world_tree(spec), NULL, ret, &err), &err);
+    world_seed(w, ret);
+    world_sign_release(w, service, commit, spec, ret, &out);
     id = sha256_of(out.data, out.len);
     world_say(w, DOC_RELEASE, &out);
-    world_sources(w, service, &id, &p);
+    world_sources(w, service, &id, ret);
     return id;
+}
+
+static inline struct hash world_release(struct world *w, const char *service, const char *commit,
+                                        const struct release_spec *spec)
+{
+    struct published p;
+
+    return world_publish(w, service, commit, spec, &p);
+}
+
+/* A delta pack, seeded; it is offered by world_offer(). */
+static inline struct published_delta world_delta(struct world *w, const struct published *base,
+                                                 const struct published *target)
+{
+    struct delta_side from = { base->artifact, base->pack };
+    struct delta_side to = { target->artifact, target->pack };
+    struct published_delta d;
+    struct err err = ERR_INIT;
+
+    assert_ok(artifact_publish_delta(w->store, &from, &to, NULL, &d, &err), &err);
+    assert_false(hash_is_zero(&d.pack));
+    published_delta_release(&d);
+    world_seed_pack(w, &d.pack);
+    return d;
+}
+
+/* From now on the release's sources are its full pack and these. */
+static inline void world_offer(struct world *w, const struct hash *release,
+                               const struct published_delta *deltas, size_t n)
+{
+    for (int i = 0; i < w->ndocs; i++) {
+        struct msg_sources *s = w->docs[i].sources;
+        struct msg_pack *packs;
+
+        if (s == NULL || !hash_equal(&s->release, release))
+            continue;
+        packs = mem_calloc(n + 1, sizeof(*packs));
+        packs[0] = *(struct msg_pack *)s->packs.items;
+        for (size_t k = 0; k < n; k++)
+            packs[k + 1].pack = deltas[k].pack;
+        free(s->packs.items);
+        s->packs = (struct list_of){ packs, n + 1 };
+        world_send(w, &w->docs[i]);
+    }
 }
 
 struct goal_spec {
@@ -348,7 +417,9 @@ static inline void world_message(void *ctx, struct link *l, enum msg_type type, 
         world_take_report(w, msg);
     if (type == MSG_PROGRESS) {
         w->progress++;
-        w->seed_bytes = ((const struct msg_progress *)msg)->seed_bytes;
+        w->told = *(const struct msg_progress *)msg;
+        snprintf(w->told_deployment, sizeof(w->told_deployment), "%s", w->told.deployment);
+        w->told.service = w->told.deployment = NULL;
     }
 }
 
@@ -431,7 +502,8 @@ static inline int world_agent_main(int argc, char **argv)
                                .labels = labels,
                                .nlabels = 1,
                                .parent_fd = atoi(argv[5]),
-                               .stop_services = argc > 6 };
+                               .stop_services = argc > 6 && strcmp(argv[6], "stop") == 0,
+                               .keep_packs_ms = argc > 7 ? atoi(argv[7]) : 0 };
     struct err err = ERR_INIT;
 
     log_setup("agent", 2);
@@ -454,14 +526,10 @@ static inline void world_agent_ended(struct proc_watch *watch, int status)
 static inline void world_agent(struct world *w, bool stop_services)
 {
     char port[16], fd[16], identity[512];
-    const char *argv[] = { "/proc/self/exe",
-                           "--agent",
-                           port,
-                           identity,
-                           w->root,
-                           fd,
-                           stop_services ? "stop" : NULL,
-                           NULL };
+    const char *argv[] = {
+        "/proc/self/exe", "--agent", port, identity, w->root, fd, stop_services ? "stop" : "keep",
+        w->keep_packs,    NULL
+    };
     struct proc_options o = {
         .argv = (char *const *)(uintptr_t)argv, .stdin_fd = -1, .stdout_fd = 2, .stderr_fd = 2
     };

@@ -389,6 +389,34 @@ static void only_what_is_wanted_is_asked_for(void **state)
     world_close(&w);
 }
 
+/* A node shows what it likes: who wants but one leaf of it asks for that after a while. */
+static void a_node_is_asked_for_what_it_did_not_show(void **state)
+{
+    struct world w;
+    struct bitmap want;
+    int link;
+
+    (void)state;
+    world_open(&w, false, LEAVES, 0);
+    bitmap_init(&want, LEAVES);
+    bitmap_put(&want, 70, true);
+    peer_pack_want(w.p, w.pack, &want, w.now_ms);
+    link = peer_link_open(w.p, true, w.now_ms);
+    world_take(&w);
+    world_bitmap(&w, link, 0, 2);
+    assert_int_equal(world_count(&w, PEER_WANT, link), 0);
+    while (world_count(&w, PEER_WANT, link) == 0 && w.now_ms < 10000) {
+        w.now_ms = peer_next_ms(w.p);
+        world_step(&w, (struct peer_event){ .kind = PEER_TICK });
+    }
+    assert_int_equal(world_first(&w, PEER_WANT, link)->a.first, 70);
+    assert_int_equal(world_first(&w, PEER_WANT, link)->a.count, 1);
+    world_bring(&w, link, 70);
+    assert_int_equal(world_count(&w, PEER_DONE, -1), 1);
+    bitmap_release(&want);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +437,7 @@ int main(void)
         cmocka_unit_test(at_the_end_two_are_asked),
         cmocka_unit_test(who_is_silent_is_left_alone_for_a_while),
         cmocka_unit_test(only_what_is_wanted_is_asked_for),
+        cmocka_unit_test(a_node_is_asked_for_what_it_did_not_show),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
