@@ -181,7 +181,7 @@ void peer_link_close(struct peer *p, int link, int64_t now_ms)
         p->free_link = (size_t)link;
     while (l->nviews > 0)
         close_view(p, l->views[l->nviews - 1], now_ms);
-    peer_up_give(p, now_ms);
+    (void)peer_up_give(p, now_ms);
 }
 
 /* ---- packs ---- */
@@ -293,7 +293,7 @@ void peer_pack_close(struct peer *p, int pack, int64_t now_ms)
 
     purge(p, -2, pack);
     pack_release(p, k);
-    peer_up_give(p, now_ms);
+    (void)peer_up_give(p, now_ms);
 }
 
 void peer_free(struct peer *p)
@@ -573,8 +573,7 @@ void peer_step(struct peer *p, const struct peer_event *e, int64_t now_ms)
         on_message(p, e, now_ms);
     if (e->kind == PEER_SENT || e->kind == PEER_UNREAD)
         peer_up_sent(p, link_at(p, e->link), now_ms);
-    peer_up_give(p, now_ms);
-    if (p->queued == 0 && list_empty(&p->serving))
+    if (peer_up_give(p, now_ms))
         peer_show_idle(p, now_ms);
 }
 
@@ -587,6 +586,6 @@ void peer_limit(struct peer *p, uint64_t up_bytes, uint64_t down_bytes, int64_t 
 {
     bucket_set(&p->up, up_bytes, now_ms);
     bucket_set(&p->down, down_bytes, now_ms);
-    peer_up_give(p, now_ms);
+    (void)peer_up_give(p, now_ms);
     peer_down_ask_all(p, now_ms);
 }

@@ -72,6 +72,7 @@ struct peer_out {
     struct peer_view *view;
     uint32_t piece;
     int64_t since_ms;
+    bool wanted; /* asked for, and in our queue */
 };
 
 struct peer_pack {
@@ -149,9 +150,10 @@ enum {
     PEER_STEAL_MIN_MS = 500,
     PEER_STEAL_FIRST_MS = 1500, /* of a link that has not answered yet */
     PEER_TAKE_MS = 3000,        /* shown and not asked for: it may be shown to another */
+    PEER_TAKE_GIFTS = 16,       /* or, asked for, not given in that many times what giving takes */
     PEER_ALONE_MS = 1000,       /* got nothing from others for that long: it lives on the node */
     PEER_OUT = 2,      /* pieces that one machine was shown and not given; more if there are few */
-    PEER_OUT_ALL = 24, /* and all together; doubled when the uplink idles */
+    PEER_OUT_ALL = 12, /* and all together; doubled when the uplink idles */
     PEER_OUT_MAX = 256,
     PEER_SHOW_MS = 50,    /* in which what is shown is usually asked for */
     PEER_QUEUE_LOW = 2,   /* leaves that are wanted of us: below that our HAVEs are urgent */
@@ -203,13 +205,15 @@ void peer_up_want(struct peer *p, struct peer_view *v, uint32_t first, uint32_t 
 void peer_up_cancel(struct peer *p, struct peer_view *v, uint32_t first, uint32_t count);
 void peer_up_drop(struct peer *p, struct peer_view *v); /* all that it wants */
 void peer_up_sent(struct peer *p, struct peer_link *l, int64_t now_ms);
-void peer_up_give(struct peer *p, int64_t now_ms);
+/* True: there is room for more, and nobody who could be given something wants it. */
+bool peer_up_give(struct peer *p, int64_t now_ms);
 bool peer_up_idles(const struct peer *p);
 
 /* peer_show.c */
 void peer_show_begin(struct peer_view *v, int64_t now_ms); /* what it has is in v->has */
 void peer_show_end(struct peer_view *v);
 void peer_show_has(struct peer_view *v, size_t leaf, int64_t now_ms);
+void peer_show_wanted(struct peer_view *v, size_t leaf);
 void peer_show_given(struct peer_view *v, size_t leaf);
 void peer_show_more(struct peer *p, struct peer_pack *k, int64_t now_ms);
 bool peer_show_is_busy(const struct peer_pack *k);

@@ -33,6 +33,15 @@ static void drop_out(struct peer_pack *k, size_t i)
     k->outs[i] = k->outs[--k->nouts];
 }
 
+void peer_show_wanted(struct peer_view *v, size_t leaf)
+{
+    struct peer_pack *k = v->pack;
+
+    for (size_t i = 0; v->out > 0 && i < k->nouts; i++)
+        if (k->outs[i].view == v && k->outs[i].piece == piece_of(k, leaf))
+            k->outs[i].wanted = true;
+}
+
 /* It has been given what it was shown, or has it from elsewhere. */
 static void taken(struct peer_view *v, size_t piece)
 {
@@ -93,12 +102,16 @@ void peer_show_given(struct peer_view *v, size_t leaf)
     taken(v, piece_of(k, leaf));
 }
 
-static void expire(struct peer_pack *k, int64_t now_ms)
+/* One that is in our queue has more time, by what it usually takes: its link may be slow. */
+static void expire(const struct peer *p, struct peer_pack *k, int64_t now_ms)
 {
+    double queue_ms = PEER_TAKE_GIFTS * p->give_ms;
+
     for (size_t i = k->nouts; i-- > 0;) {
         struct peer_out o = k->outs[i];
+        int64_t old_ms = now_ms - o.since_ms;
 
-        if (now_ms - o.since_ms < PEER_TAKE_MS)
+        if (old_ms < PEER_TAKE_MS || (o.wanted && (double)old_ms < queue_ms))
             continue;
         if (bitmap_put(&o.view->counted, o.piece, false))
             rarity_remove(&k->copies, o.piece);
@@ -165,7 +178,7 @@ static bool show_one(struct peer *p, struct peer_pack *k, int64_t now_ms)
     (void)count(v, piece);
     v->out++;
     VEC_GROW(k->outs, k->nouts, k->outs_cap);
-    k->outs[k->nouts++] = (struct peer_out){ v, (uint32_t)piece, now_ms };
+    k->outs[k->nouts++] = (struct peer_out){ v, (uint32_t)piece, now_ms, false };
     k->figures.shown++;
     first = piece * k->piece_leaves;
     left = k->leaves - first;
@@ -191,7 +204,7 @@ void peer_show_more(struct peer *p, struct peer_pack *k, int64_t now_ms)
 {
     if (!k->shows)
         return;
-    expire(k, now_ms);
+    expire(p, k, now_ms);
     if (now_ms >= k->look_ms) {
         while (show_one(p, k, now_ms))
             ;

@@ -100,11 +100,13 @@ void peer_up_want(struct peer *p, struct peer_view *v, uint32_t first, uint32_t 
     v->wants[v->nwants++] = (struct peer_want){ first, count };
     v->link->wanted += count;
     p->queued += count;
+    if (k->shows)
+        peer_show_wanted(v, first);
     if (list_empty(&k->wanting) && k->up_pass < p->up_now)
         k->up_pass = p->up_now; /* turns that it did not need are not saved up */
     if (v->nwants == 1)
         list_push(&k->wanting, &v->wanting);
-    peer_up_give(p, now_ms);
+    (void)peer_up_give(p, now_ms);
 }
 
 static void drop_want(struct peer_view *v, size_t i)
@@ -265,13 +267,18 @@ static void give(struct peer *p, struct peer_view *v, int64_t now_ms)
     peer_check_soon(p, now_ms);
 }
 
-void peer_up_give(struct peer *p, int64_t now_ms)
+bool peer_up_give(struct peer *p, int64_t now_ms)
 {
-    struct peer_view *v;
+    while (!all_slots_taken(p, now_ms)) {
+        struct peer_view *v = next_to_serve(p);
 
-    while (p->queued > 0 && !all_slots_taken(p, now_ms) && may_send(p, now_ms) &&
-           (v = next_to_serve(p)) != NULL)
+        if (v == NULL)
+            return true;
+        if (!may_send(p, now_ms))
+            return false;
         give(p, v, now_ms);
+    }
+    return false;
 }
 
 void peer_up_sent(struct peer *p, struct peer_link *l, int64_t now_ms)
