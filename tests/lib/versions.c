@@ -165,7 +165,7 @@ static void add_versions(struct artifact *old, struct artifact *new, struct rand
     AUTO_BUF b = BUF_INIT;
     uint64_t missing = random_below(r, 12);
 
-    if (random_below(r, 6) == 0)
+    if (random_below(r, 24) == 0)
         versions_of_program(&a, &b, r);
     else
         versions_of_bytes(&a, &b, r, most);
