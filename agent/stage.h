@@ -36,9 +36,9 @@
 enum {
     STAGE_OFFER_MAX = 8 << 20, /* manifests up to this size are given to others, too */
     STAGE_PACKS_MAX = 8,
-    STAGE_LOOK_MS = 60000,     /* for index and head of a delta, and between bytes of a delta */
-    STAGE_MANIFEST_MS = 10000, /* for the manifest of a delta's base: nobody may have it any more */
-    STAGE_INDEX_MS = 5000,     /* for the full pack's size, when nothing is needed */
+    STAGE_LOOK_MS = 60000,    /* for index and head of a delta, and between bytes of a delta */
+    STAGE_MANIFEST_MS = 3000, /* for the manifest of a delta's base: nobody may have it any more */
+    STAGE_INDEX_MS = 5000,    /* for the full pack's size, when nothing is needed */
 };
 
 struct stage_options {

@@ -249,13 +249,21 @@ static bool is_beaten(const struct stage *s, size_t k)
     return false;
 }
 
+/* A new machine has nothing that a delta could be told by. */
+static bool has_bases(const struct stage *s)
+{
+    const struct unpack_base *trees;
+
+    return bases_trees(assembly_bases(s->assembly), &trees) > 0;
+}
+
 static bool is_worth_while(const struct stage *s, size_t k)
 {
     uint64_t most = offer_bytes(s->packs[0].offer);
 
     if (s->step == STEP_FETCH && stage_remaining(s) < most)
         most = stage_remaining(s);
-    return is_usable(s, k) && !offer_is_ready(s->packs[k].offer) &&
+    return is_usable(s, k) && !offer_is_ready(s->packs[k].offer) && has_bases(s) &&
            offer_bytes(s->packs[k].offer) < most && !is_beaten(s, k);
 }
 

@@ -132,6 +132,12 @@ static void test_rotten_release_is_staged_anew(void **state)
     end(&w);
 }
 
+static bool has_an_end(struct world *w)
+{
+    return w->report != NULL && w->report->generation == w->generation &&
+           (w->report->phase == PHASE_HEALTHY || w->report->phase == PHASE_FAILED);
+}
+
 /* A full disk is reported, what runs is untouched, and staging goes on when there is space. */
 static void test_full_disk(void **state)
 {
@@ -159,6 +165,37 @@ static void test_full_disk(void **state)
     assert_int_equal(kill(pid, 0), 0);
     assert_true(small_disk(w.root, 16 * SMALL_DISK));
     world_until_report(&w, PHASE_HEALTHY, &two);
+    end(&w);
+    assert_int_equal(umount2(w.root, MNT_DETACH), 0);
+}
+
+/* The disk has room for what is needed, not for releases that are only spare: nobody hears of it. */
+static void test_old_releases_make_room(void **state)
+{
+    static const char *const deployments[] = { "d-1", "d-2", "d-3", "d-4", "d-5" };
+    struct world w;
+    AUTO_FREE char *dir = NULL;
+    struct hash left[8];
+
+    (void)state;
+    world_start(&w);
+    if (!small_disk(w.root, 11 * SMALL_DISK)) {
+        world_stop(&w);
+        skip();
+    }
+    world_agent(&w, true);
+    for (unsigned i = 0; i < COUNT_OF(deployments); i++) {
+        struct release_spec spec = { .script = WORLD_SERVE,
+                                     .ballast = 2 * SMALL_DISK,
+                                     .seed = 100 * i };
+        struct hash release = world_release(&w, "web", deployments[i], &spec);
+
+        goal(&w, deployments[i], &release, true);
+        world_until(&w, has_an_end);
+        assert_int_equal(w.report->phase, PHASE_HEALTHY);
+    }
+    dir = mem_printf("%s/services/web", w.root);
+    assert_in_range(releases_list(dir, left, COUNT_OF(left)), 2, 3);
     end(&w);
     assert_int_equal(umount2(w.root, MNT_DETACH), 0);
 }
@@ -339,7 +376,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_lost_region_node),
         cmocka_unit_test(test_waits_for_its_slot),
         cmocka_unit_test(test_roots_and_identities_that_cannot_be_used),
-        cmocka_unit_test(test_full_disk), /* last: it leaves our mount namespace */
+        cmocka_unit_test(test_old_releases_make_room),
+        cmocka_unit_test(test_full_disk), /* these last: they leave our mount namespace */
     };
 
     if (world_is_agent(argc, argv))

@@ -518,12 +518,74 @@ static void rot_is_not_sent(void **state)
     stop_swarm(&s);
 }
 
+static void fetch_some(struct swarm *s, int i, size_t first, size_t count)
+{
+    struct node *n = &s->nodes[i];
+    struct bitmap want;
+
+    bitmap_init(&want, PACK_BYTES / LEAF_BYTES + 1);
+    for (size_t leaf = first; leaf < first + count; leaf++)
+        bitmap_put(&want, leaf, true);
+    n->fetch.user = n;
+    s->want_done++;
+    exchange_fetch_some(n->x, &n->fetch, &s->id, &want, fetched);
+    bitmap_release(&want);
+    loop_run(s->loop);
+}
+
+/* Some leaves, some others of the same pack, nothing at all; then it is closed, a leaf rots on disk, and
+ * only that comes again. */
+static void some_leaves_are_fetched(void **state)
+{
+    struct swarm s;
+    const struct bitmap *have;
+    uint64_t seed = 0, peer = 0;
+
+    (void)state;
+    start_swarm(&s, 1);
+    connect_nodes(&s, 1, 0);
+    assert_null(exchange_leaves(s.nodes[1].x, &s.id, &seed, &peer));
+    fetch_some(&s, 1, 3, 2);
+    assert_int_equal(s.nodes[1].fetch.total_bytes, 2 * LEAF_BYTES);
+    assert_int_equal(exchange_counts(s.nodes[0].x).sent_bytes, 2 * LEAF_BYTES);
+    assert_true(exchange_given_ms(s.nodes[0].x, &s.id) > 0);
+    assert_int_equal(exchange_given_ms(s.nodes[1].x, &s.id), 0);
+    fetch_some(&s, 1, 4, 3);
+    assert_int_equal(s.nodes[1].fetch.have_bytes, 3 * LEAF_BYTES);
+    assert_int_equal(exchange_counts(s.nodes[0].x).sent_bytes, 4 * LEAF_BYTES);
+    have = exchange_leaves(s.nodes[1].x, &s.id, &seed, &peer);
+    assert_non_null(have);
+    assert_int_equal(have->set, 4);
+    assert_int_equal(seed, 4 * LEAF_BYTES);
+    assert_int_equal(peer, 0);
+    fetch_some(&s, 1, 0, 0);
+    assert_int_equal(s.nodes[1].fetch.total_bytes, 0);
+    assert_non_null(exchange_path(s.nodes[1].x, &s.id));
+    {
+        AUTO_FREE char *path = mem_strdup(exchange_path(s.nodes[1].x, &s.id));
+        FILE *f = fopen(path, "r+");
+
+        exchange_close(s.nodes[1].x, &s.id);
+        exchange_close(s.nodes[1].x, &s.id); /* harmless */
+        assert_non_null(f);
+        assert_int_equal(fseek(f, 5L * LEAF_BYTES + 9, SEEK_SET), 0);
+        assert_int_equal(fputs("rot", f) < 0, false);
+        assert_int_equal(fclose(f), 0);
+    }
+    assert_null(exchange_path(s.nodes[1].x, &s.id));
+    fetch_some(&s, 1, 3, 4);
+    assert_int_equal(s.nodes[1].fetch.have_bytes, 4 * LEAF_BYTES);
+    assert_int_equal(exchange_counts(s.nodes[0].x).sent_bytes, 5 * LEAF_BYTES);
+    stop_swarm(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_machine_fetches_from_the_region),
         cmocka_unit_test(machines_trade),
         cmocka_unit_test(it_goes_on_where_it_was),
+        cmocka_unit_test(some_leaves_are_fetched),
         cmocka_unit_test(rot_is_fetched_again),
         cmocka_unit_test(wrong_bytes_are_thrown_away),
         cmocka_unit_test(objects_come_in_chunks),
