@@ -11,15 +11,9 @@
 
 #include "base/mem.h"
 #include "io/files.h"
-#include "store/tree.h"
+#include "store/beneath.h"
 
 enum { CHUNK_BYTES = 1 << 20 };
-
-/* A directory beneath root that was opened last: neighbours in path order mostly share it. */
-struct parent {
-    int root, fd;
-    char path[PATH_MAX_BYTES + 1];
-};
 
 /* A file of a base. */
 struct base_file {
@@ -29,35 +23,12 @@ struct base_file {
 
 struct layout {
     const struct unpack_options *o;
-    struct parent tree, bases[UNPACK_BASES_MAX]; /* root -1: cannot be opened */
+    struct beneath tree, bases[UNPACK_BASES_MAX]; /* root -1: cannot be opened */
     size_t nbases;
     struct base_file *files; /* of the bases, by digest, then base */
     size_t nfiles;
     unsigned char *chunk;
 };
-
-/* Opens the directory that holds path; *ret_name is the last component. */
-static int open_parent(struct parent *p, const char *path, const char **ret_name, struct err *err)
-{
-    const char *slash = strrchr(path, '/');
-    char dir[PATH_MAX_BYTES + 1] = ".";
-    int r;
-
-    if (slash != NULL) {
-        memcpy(dir, path, (size_t)(slash - path));
-        dir[slash - path] = '\0';
-    }
-    *ret_name = slash == NULL ? path : slash + 1;
-    if (p->fd >= 0 && strcmp(p->path, dir) == 0)
-        return 0;
-    if (p->fd >= 0)
-        close(p->fd);
-    p->fd = -1;
-    r = tree_open_beneath(&p->fd, p->root, dir, O_RDONLY | O_DIRECTORY, 0, err);
-    if (r == 0)
-        memcpy(p->path, dir, sizeof(dir));
-    return r;
-}
 
 static int by_digest(const void *a, const void *b)
 {
@@ -150,10 +121,10 @@ static bool linked_is_good(struct layout *l, const char *name, const struct entr
 static bool link_file(struct layout *l, const struct base_file *from, const char *name,
                       const struct entry *e)
 {
-    struct parent *base = &l->bases[from->base];
+    struct beneath *base = &l->bases[from->base];
     const char *base_name = NULL;
 
-    if (from->e->mode != e->mode || open_parent(base, from->e->path, &base_name, NULL) < 0 ||
+    if (from->e->mode != e->mode || beneath_parent(base, from->e->path, &base_name, NULL) < 0 ||
         linkat(base->fd, base_name, l->tree.fd, name, 0) < 0)
         return false;
     if (linked_is_good(l, name, e))
@@ -242,7 +213,7 @@ static int make_entry(struct layout *l, size_t i, struct bitmap *local, struct e
 {
     const struct entry *e = &l->o->manifest->entries[i];
     const char *name = NULL;
-    int r = open_parent(&l->tree, e->path, &name, err);
+    int r = beneath_parent(&l->tree, e->path, &name, err);
 
     if (r < 0)
         return r;
@@ -272,10 +243,9 @@ static void open_bases(struct layout *l)
     list_bases(l);
 }
 
-static void close_parent(struct parent *p)
+static void close_root(struct beneath *p)
 {
-    if (p->fd >= 0)
-        close(p->fd);
+    beneath_release(p);
     if (p->root >= 0)
         close(p->root);
 }
@@ -293,21 +263,21 @@ int layout_make(int tree_fd, const struct unpack_options *o, struct bitmap *loca
     for (size_t i = 0; r == 0 && i < o->manifest->nentries; i++)
         r = make_entry(l, i, local, err);
     l->tree.root = -1; /* the caller's */
-    close_parent(&l->tree);
+    close_root(&l->tree);
     for (size_t i = 0; i < l->nbases; i++)
-        close_parent(&l->bases[i]);
+        close_root(&l->bases[i]);
     free(l->files);
     free(l->chunk);
     free(l);
     return r;
 }
 
-static bool entry_is_whole(struct parent *p, const struct entry *e, bool local)
+static bool entry_is_whole(struct beneath *p, const struct entry *e, bool local)
 {
     const char *name = NULL;
     struct stat st;
 
-    if (open_parent(p, e->path, &name, NULL) < 0 ||
+    if (beneath_parent(p, e->path, &name, NULL) < 0 ||
         fstatat(p->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return false;
     if (e->kind == ENTRY_DIR)
@@ -319,12 +289,11 @@ static bool entry_is_whole(struct parent *p, const struct entry *e, bool local)
 
 bool layout_is_whole(int tree_fd, const struct manifest *m, const struct bitmap *local)
 {
-    struct parent p = { .root = tree_fd, .fd = -1 };
+    struct beneath p = BENEATH(tree_fd);
     bool whole = true;
 
     for (size_t i = 0; whole && i < m->nentries; i++)
         whole = entry_is_whole(&p, &m->entries[i], bitmap_get(local, i));
-    if (p.fd >= 0)
-        close(p.fd);
+    beneath_release(&p);
     return whole;
 }

@@ -270,6 +270,7 @@ struct reading {
     size_t segment;
     int (*fn)(void *ctx, size_t i, const void *data, size_t len, struct err *err);
     void *ctx;
+    struct beneath dirs;
 };
 
 static bool segment_is_known(const struct reading *r)
@@ -338,9 +339,10 @@ static int read_bytes(struct reading *r, struct entry *e, int fd, bool file_know
     return pread(fd, &more, 1, (off_t)e->size) == 0 ? 0 : changed(r->t, e, err);
 }
 
-int tree_open_file(const struct tree *t, const struct entry *e, int *ret_fd, struct err *err)
+int tree_open_file(const struct tree *t, struct beneath *dirs, const struct entry *e, int *ret_fd,
+                   struct err *err)
 {
-    if (tree_open_beneath(ret_fd, t->dir_fd, e->path, O_RDONLY | O_NONBLOCK, 0, err) < 0)
+    if (beneath_open(ret_fd, dirs, e->path, O_RDONLY | O_NONBLOCK, 0, err) < 0)
         return err_wrap(err, "%s", t->path);
     if (e->size >= READ_AHEAD_FROM)
         (void)posix_fadvise(*ret_fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* only advice */
@@ -366,7 +368,7 @@ static int read_file(struct reading *r, size_t i, struct err *err)
     int status;
 
     if (!known || !segments_are_known(r, e)) {
-        status = tree_open_file(r->t, e, &fd, err);
+        status = tree_open_file(r->t, &r->dirs, e, &fd, err);
         if (status < 0)
             return status;
     }
@@ -381,6 +383,7 @@ static int read_all(struct reading *r, struct err *err)
     struct tree *t = r->t;
     int status = 0;
 
+    r->dirs = (struct beneath)BENEATH(t->dir_fd);
     r->file = sha256_new();
     r->part = sha256_new();
     r->data = mem_alloc(r->fn == NULL ? TREE_READ_BYTES : SEGMENT_BYTES);
@@ -392,6 +395,7 @@ static int read_all(struct reading *r, struct err *err)
         status = end_segment(r, err);
     sha256_free(r->file);
     sha256_free(r->part);
+    beneath_release(&r->dirs);
     free(r->data);
     return status;
 }

@@ -8,7 +8,7 @@
 
 #include "base/mem.h"
 #include "io/files.h"
-#include "store/tree.h"
+#include "store/beneath.h"
 
 struct slot {
     int fd; /* -1: empty */
@@ -21,6 +21,7 @@ struct tree_files {
     const struct manifest *m;
     int dir;
     pthread_mutex_t lock; /* of what follows */
+    struct beneath dirs;
     uint64_t tick;
     struct slot slots[TREE_FILES_OPEN];
 };
@@ -36,6 +37,7 @@ int tree_files_open(struct tree_files **ret, const char *dir, const struct manif
     t = mem_alloc(sizeof(*t));
     t->m = m;
     t->dir = fd;
+    t->dirs = (struct beneath)BENEATH(fd);
     pthread_mutex_init(&t->lock, NULL);
     for (size_t i = 0; i < TREE_FILES_OPEN; i++)
         t->slots[i].fd = -1;
@@ -51,6 +53,7 @@ void tree_files_close(struct tree_files *t)
         if (t->slots[i].fd >= 0)
             close(t->slots[i].fd);
     }
+    beneath_release(&t->dirs);
     close(t->dir);
     pthread_mutex_destroy(&t->lock);
     free(t);
@@ -97,7 +100,7 @@ int tree_files_read(void *tree_files, size_t entry, void *data, size_t len, uint
     pthread_mutex_lock(&t->lock);
     s = choose(t, entry);
     if (s != NULL && (s->fd < 0 || s->entry != entry)) {
-        r = tree_open_beneath(&fd, t->dir, path, O_RDONLY | O_NONBLOCK, 0, err);
+        r = beneath_open(&fd, &t->dirs, path, O_RDONLY | O_NONBLOCK, 0, err);
         if (r == 0) {
             if (s->fd >= 0)
                 close(s->fd);

@@ -3,7 +3,7 @@
 #define STORE_TREE_INTERNAL_H
 
 #include "base/bitmap.h"
-#include "store/tree.h"
+#include "store/beneath.h"
 
 enum { TREE_READ_BYTES = 256 << 10 }; /* at a time: what the processor's caches hold */
 
@@ -24,8 +24,9 @@ struct tree_known {
  * known: NULL for nothing. */
 MUST_CHECK int tree_read_rest(struct tree *t, const struct tree_known *known, struct err *err);
 
-/* Opens a file of the tree for reading it through. -ERR_CONFLICT: it is gone. */
-MUST_CHECK int tree_open_file(const struct tree *t, const struct entry *e, int *ret_fd,
-                              struct err *err);
+/* Opens a file of the tree for reading it through. dirs: of the tree's dir_fd, the reader's own.
+ * -ERR_CONFLICT: it is gone. */
+MUST_CHECK int tree_open_file(const struct tree *t, struct beneath *dirs, const struct entry *e,
+                              int *ret_fd, struct err *err);
 
 #endif

@@ -8,7 +8,7 @@
 #include "io/files.h"
 #include "store/tree_internal.h"
 
-enum { NONE = -1 };
+enum { NONE = -1, COMPARE_FROM = 16 << 10 };
 
 struct pair {
     struct tree *base, *target;
@@ -18,11 +18,17 @@ struct pair {
     struct err err[2];
 };
 
+/* Opening two files to compare them costs more than hashing one, if they are small. */
+static bool are_small(const struct manifest *m)
+{
+    return m->stream_bytes / (m->nentries + 1) < COMPARE_FROM;
+}
+
 /* Both manifests are in path order: one walk finds what has the same path and size. */
 static void find_partners(struct pair *p)
 {
     const struct manifest *b = &p->base->m, *t = &p->target->m;
-    bool two_files = b->nentries == 1 && t->nentries == 1;
+    bool two_files = b->nentries == 1 && t->nentries == 1, small = are_small(b);
 
     for (size_t i = 0, k = 0; i < b->nentries; i++) {
         int order = 1;
@@ -31,8 +37,9 @@ static void find_partners(struct pair *p)
         while (k < t->nentries && (order = strcmp(t->entries[k].path, b->entries[i].path)) < 0 &&
                !two_files)
             k++;
-        if (k < t->nentries && (order == 0 || two_files) && b->entries[i].kind == ENTRY_FILE &&
-            t->entries[k].kind == ENTRY_FILE && b->entries[i].size == t->entries[k].size)
+        if (k < t->nentries && (order == 0 || two_files) && !small &&
+            b->entries[i].kind == ENTRY_FILE && t->entries[k].kind == ENTRY_FILE &&
+            b->entries[i].size == t->entries[k].size)
             p->partner[i] = (int64_t)k;
     }
 }
@@ -53,14 +60,14 @@ static bool same_bytes(int a, int b, uint64_t size, unsigned char *buffers)
 
 /* A file that cannot be read, or is longer than it was, is not the same; whoever hashes it says
  * why. */
-static bool same_file(const struct pair *p, const struct entry *b, const struct entry *t,
-                      unsigned char *buffers)
+static bool same_file(const struct pair *p, struct beneath dirs[2], const struct entry *b,
+                      const struct entry *t, unsigned char *buffers)
 {
     unsigned char more;
     int x = -1, y = -1;
-    bool same = tree_open_file(p->base, b, &x, NULL) == 0 &&
-                tree_open_file(p->target, t, &y, NULL) == 0 && same_bytes(x, y, b->size, buffers) &&
-                pread(x, &more, 1, (off_t)b->size) == 0;
+    bool same = tree_open_file(p->base, &dirs[0], b, &x, NULL) == 0 &&
+                tree_open_file(p->target, &dirs[1], t, &y, NULL) == 0 &&
+                same_bytes(x, y, b->size, buffers) && pread(x, &more, 1, (off_t)b->size) == 0;
 
     if (x >= 0)
         close(x);
@@ -90,16 +97,19 @@ static int read_base(struct pair *p, struct err *err)
 {
     const struct manifest *b = &p->base->m, *t = &p->target->m;
     unsigned char *buffers = mem_alloc(2 * TREE_READ_BYTES);
+    struct beneath dirs[2] = { BENEATH(p->base->dir_fd), BENEATH(p->target->dir_fd) };
 
     find_partners(p);
     for (size_t i = 0; i < b->nentries; i++) {
         if (p->partner[i] == NONE)
             continue;
-        if (same_file(p, &b->entries[i], &t->entries[p->partner[i]], buffers))
+        if (same_file(p, dirs, &b->entries[i], &t->entries[p->partner[i]], buffers))
             bitmap_put(&p->known.files, i, true);
         else
             p->partner[i] = NONE;
     }
+    beneath_release(&dirs[0]);
+    beneath_release(&dirs[1]);
     free(buffers);
     for (size_t i = 0; i < b->nsegments; i++)
         bitmap_put(&p->known.segments, i, same_segment(p, i));

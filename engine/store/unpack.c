@@ -12,9 +12,9 @@
 #include "base/mem.h"
 #include "io/files.h"
 #include "io/proc.h"
+#include "store/beneath.h"
 #include "store/layout.h"
 #include "store/staged.h"
-#include "store/tree.h"
 
 /* STAGING/state:
  *   "SLU1"  32 bytes artifact  64 bytes boot id  u32 entries  u32 segments
@@ -34,6 +34,7 @@ struct unpack {
     struct hash artifact;
     char *staging, *tree, *state, *dest;
     int tree_fd, state_fd;
+    struct beneath dirs;   /* of tree_fd */
     struct bitmap local;   /* entries that came from the base: never written to */
     struct bitmap written; /* segments */
     struct bitmap stale;   /* segments that have other bytes on disk: no zero may be left out */
@@ -120,6 +121,7 @@ static void count_local(struct unpack *u, bool mark)
 static int open_tree(struct unpack *u, struct err *err)
 {
     u->tree_fd = open(u->tree, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    u->dirs = (struct beneath)BENEATH(u->tree_fd);
     return u->tree_fd < 0 ? err_sys(err, errno, "open %s", u->tree) : 0;
 }
 
@@ -240,6 +242,7 @@ static int start_over(struct unpack *u, const struct unpack_options *o, struct e
 {
     int r;
 
+    beneath_release(&u->dirs);
     if (u->tree_fd >= 0)
         close(u->tree_fd);
     u->tree_fd = -1;
@@ -276,7 +279,7 @@ int unpack_open(struct unpack **ret, const struct unpack_options *o, struct err 
     u->tree = mem_printf("%s/tree", o->staging);
     u->state = mem_printf("%s/state", o->staging);
     u->dest = mem_strdup(o->dest);
-    u->tree_fd = u->state_fd = -1;
+    u->tree_fd = u->state_fd = u->dirs.fd = -1;
     bitmap_init(&u->local, u->m->nentries);
     bitmap_init(&u->written, u->m->nsegments);
     bitmap_init(&u->stale, u->m->nsegments);
@@ -297,6 +300,7 @@ void unpack_close(struct unpack *u)
 {
     if (u == NULL)
         return;
+    beneath_release(&u->dirs);
     if (u->tree_fd >= 0)
         close(u->tree_fd);
     if (u->state_fd >= 0)
@@ -365,8 +369,7 @@ static int write_part(struct unpack *u, size_t k, const struct span *s, const un
                       bool stale, struct err *err)
 {
     int fd = -1;
-    int r =
-        tree_open_beneath(&fd, u->tree_fd, u->m->entries[k].path, O_WRONLY | O_NONBLOCK, 0, err);
+    int r = beneath_open(&fd, &u->dirs, u->m->entries[k].path, O_WRONLY | O_NONBLOCK, 0, err);
 
     if (r < 0)
         return r;
@@ -433,8 +436,7 @@ int unpack_checked(struct unpack *u, size_t i, const void *data, size_t len, str
 static int sync_entry(struct unpack *u, size_t k, struct err *err)
 {
     int fd = -1;
-    int r =
-        tree_open_beneath(&fd, u->tree_fd, u->m->entries[k].path, O_RDONLY | O_NONBLOCK, 0, err);
+    int r = beneath_open(&fd, &u->dirs, u->m->entries[k].path, O_RDONLY | O_NONBLOCK, 0, err);
 
     if (r < 0)
         return r;
@@ -482,8 +484,8 @@ static int seal_entry(struct unpack *u, size_t k, bool sync, struct err *err)
     bool is_dir = e->kind == ENTRY_DIR;
     struct stat st;
     int fd = -1;
-    int r = tree_open_beneath(&fd, u->tree_fd, e->path,
-                              O_RDONLY | O_NONBLOCK | (is_dir ? O_DIRECTORY : 0), 0, err);
+    int r = beneath_open(&fd, &u->dirs, e->path, O_RDONLY | O_NONBLOCK | (is_dir ? O_DIRECTORY : 0),
+                         0, err);
 
     if (r < 0)
         return r;

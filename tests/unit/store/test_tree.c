@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "lib/check.h"
 #include "lib/tmpdir.h"
+#include "store/beneath.h"
 #include "store/tree.h"
 
 /* The path of a thing in dir, which tmpdir_fresh() made. */
@@ -253,6 +254,76 @@ static void test_open_beneath(void **state)
     close(root);
 }
 
+static ino_t inode_of(int fd)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    close(fd);
+    return st.st_ino;
+}
+
+/* One directory after the other, back and forth, and with names that begin alike: always the file
+ * that the path names, never one behind a link, and nothing stays open. */
+static void test_beneath(void **state)
+{
+    static const char *const paths[] = { "a/f",   "a/g",  "ab/f",   "a/b/f",  "f",
+                                         "a/b/g", "a/f",  "none/f", "a/none", "l/f",
+                                         "a/l",   "ab/f", "f",      "a/b/f" };
+    const char *dir = tmpdir_fresh();
+    int root = open(dir, O_RDONLY | O_DIRECTORY);
+    struct beneath b = BENEATH(root);
+    struct err err = ERR_INIT;
+
+    (void)state;
+    write_file(dir, "a/f", "1");
+    write_file(dir, "a/g", "2");
+    write_file(dir, "a/b/f", "3");
+    write_file(dir, "a/b/g", "4");
+    write_file(dir, "ab/f", "5");
+    write_file(dir, "f", "6");
+    assert_int_equal(symlink("a", in(dir, "l")), 0);
+    assert_int_equal(symlink("f", in(dir, "a/l")), 0);
+    for (size_t i = 0; i < COUNT_OF(paths); i++) {
+        int x = -1, y = -1;
+        int plain = tree_open_beneath(&x, root, paths[i], O_RDONLY, 0, NULL);
+
+        assert_int_equal(beneath_open(&y, &b, paths[i], O_RDONLY, 0, &err), plain);
+        if (plain == 0)
+            assert_int_equal(inode_of(x), inode_of(y));
+    }
+    beneath_release(&b);
+    assert_int_equal(b.fd, -1);
+    close(root);
+}
+
+/* Hard links of one file are files like any other, and names that differ in case are two names. */
+static void test_links_and_cases(void **state)
+{
+    static const char *const order[] = { "A", "B", "a", "d", "d/F", "d/f" };
+    const char *dir = tmpdir_fresh();
+    const struct manifest *m;
+    struct err err = ERR_INIT;
+    struct tree *t = NULL;
+
+    (void)state;
+    write_file(dir, "a", "the same");
+    write_file(dir, "B", "other");
+    write_file(dir, "d/f", "small");
+    assert_int_equal(link(in(dir, "a"), in(dir, "A")), 0);
+    assert_int_equal(link(in(dir, "a"), in(dir, "d/F")), 0);
+    assert_ok(tree_open(&t, dir, &err), &err);
+    assert_ok(tree_read(t, NULL, NULL, &err), &err);
+    m = tree_manifest(t);
+    assert_int_equal(m->nentries, COUNT_OF(order));
+    for (size_t i = 0; i < COUNT_OF(order); i++)
+        assert_string_equal(m->entries[i].path, order[i]);
+    assert_true(hash_equal(&m->entries[0].hash, &m->entries[2].hash));
+    assert_true(hash_equal(&m->entries[0].hash, &m->entries[4].hash));
+    assert_int_equal(m->stream_bytes, 3 * 8 + 5 + 5);
+    tree_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +335,8 @@ int main(void)
         cmocka_unit_test(test_a_single_file),
         cmocka_unit_test(test_changes_while_reading),
         cmocka_unit_test(test_open_beneath),
+        cmocka_unit_test(test_beneath),
+        cmocka_unit_test(test_links_and_cases),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
