@@ -228,6 +228,13 @@ void service_free_packs(struct service *s)
     drop_pack(s);
 }
 
+static unsigned weight_of(const struct goal *g)
+{
+    if (g->urgent)
+        return STAGE_ROLLBACK;
+    return g->nactivate > 0 ? STAGE_DEPLOY : STAGE_PREFETCH;
+}
+
 static void begin_stage(struct service *s, const struct goal *g, const struct sources *src,
                         const struct release *release)
 {
@@ -241,7 +248,8 @@ static void begin_stage(struct service *s, const struct goal *g, const struct so
                                .release = g->release,
                                .base = s->journal.release,
                                .doc = *goals_release_doc(s->host.goals, &g->release),
-                               .npacks = src->npacks };
+                               .npacks = src->npacks,
+                               .weight = weight_of(g) };
     struct err err = ERR_INIT;
 
     if (!service_artifact(release, goals_variant(s->host.goals, release), &o.artifact)) {

@@ -41,6 +41,13 @@ enum {
     STAGE_INDEX_MS = 5000,    /* for the full pack's size, when nothing is needed */
 };
 
+/* Shares of the machine's links, while several services are staged. */
+enum stage_weight {
+    STAGE_PREFETCH = 1, /* nobody may activate it yet */
+    STAGE_DEPLOY = 4,
+    STAGE_ROLLBACK = 16, /* an urgent goal */
+};
+
 struct stage_options {
     struct loop *loop;
     struct work_pool *pool;
@@ -52,6 +59,7 @@ struct stage_options {
     struct bytes doc;                    /* the signed release document */
     struct hash packs[STAGE_PACKS_MAX];  /* the full one, then deltas */
     size_t npacks;
+    unsigned weight; /* beside other services' stages: enum stage_weight */
 };
 
 /* By earlier attempts, too. */

@@ -226,6 +226,7 @@ static void fetch_part(struct stage *s)
         s->moved_bytes = 0;
         timer_start(s->o.loop, &s->stall, STAGE_LOOK_MS, STAGE_LOOK_MS, stalled);
     }
+    s->fetch.weight = s->o.weight;
     if (bitmap_full(leaves))
         exchange_fetch_start(s->o.exchange, &s->fetch, &s->packs[s->part].hash, fetched);
     else

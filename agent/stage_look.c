@@ -215,6 +215,7 @@ static void look_at_head(struct stage *s, size_t k)
     bitmap_init(&head, offer_head_leaves(s->packs[k].offer, assembly_segments(s->assembly)));
     for (size_t i = 0; i < head.bits; i++)
         bitmap_put(&head, i, true);
+    s->peek.weight = s->o.weight;
     exchange_fetch_some(s->o.exchange, &s->peek, &s->packs[k].hash, &head, head_came);
     bitmap_release(&head);
 }

@@ -125,6 +125,13 @@ static void count_fetch(const struct exchange *x, struct exchange_fetch *f,
     }
 }
 
+static void say_fetch(const struct exchange_fetch *f, const struct exchange_pack *p)
+{
+    if (f->have_bytes > 0 && f->have_bytes < f->total_bytes)
+        log_info("pack %.12s: %llu of %llu bytes are here already", p->hex,
+                 (unsigned long long)f->have_bytes, (unsigned long long)f->total_bytes);
+}
+
 static void not_opened(struct opening *o)
 {
     struct exchange_fetch *f = o->p->fetch;
@@ -161,11 +168,9 @@ static void opened(struct opening *o)
     p->number = peer_pack_open(o->x->peer, &options, exchange_now(o->x));
     if (f != NULL) {
         count_fetch(o->x, f, p);
+        say_fetch(f, p);
         bitmap_release(&f->want);
     }
-    if (f != NULL && f->have_bytes > 0)
-        log_info("pack %.12s: %llu of %llu bytes are here already", p->hex,
-                 (unsigned long long)f->have_bytes, (unsigned long long)f->total_bytes);
     pack_take_up(o->x, p);
 }
 
@@ -233,6 +238,7 @@ static void restart(struct exchange *x, struct exchange_fetch *f, struct exchang
     peer_pack_want(x->peer, p->number, only_here ? peer_pack_has(x->peer, p->number) : want,
                    exchange_now(x));
     count_fetch(x, f, p);
+    say_fetch(f, p);
     exchange_act_soon(x);
 }
 

@@ -64,7 +64,7 @@ check "the pack has its ballast" [ "$pack" -ge $BALLAST ]
 is "the origin is read once" $((origin / pack)) 1
 check "and little more than that" [ "$origin" -lt $((pack + pack / 100)) ]
 is "each machine counts each byte once, also the killed one" $((seed + peer)) $((6 * pack))
-kept=$(sed -nE 's/.*pack [0-9a-f]+: ([0-9]+) of [0-9]+ bytes are here already.*/\1/p' "$STATE/logs/r1-m3.log" | head -n 1)
+kept=$(sed -nE 's/.*pack [0-9a-f]+: ([0-9]+) of [0-9]+ bytes are here already.*/\1/p' "$STATE/logs/r1-m3.log" | tail -n 1)
 echo "# r1-m3 had $before leaves when it was killed, and went on from ${kept:-0} bytes"
 check "the killed one goes on from all that it had verified" [ "${kept:-0}" -ge $(((before - 1) * 262144)) ]
 check "most came from peers" [ "$peer" -gt "$seed" ]
