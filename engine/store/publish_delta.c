@@ -31,8 +31,9 @@ struct making {
     int fd, payload_fd;
     uint64_t at; /* where the next payload goes in its file */
     uint64_t bytes;
-    uint64_t most;  /* a pack of more bytes is worth nothing */
-    bool too_large; /* it would be */
+    uint64_t most;        /* a pack of more bytes is worth nothing */
+    bool too_large;       /* it would be */
+    struct costs_top top; /* of one that was made: what its bytes go to */
 };
 
 /* Progress is told segment by segment, and a window takes long to match: whoever stops it should not
@@ -130,6 +131,7 @@ static int encode(struct making *m, struct err *err)
         r = store_temp(m->store, &m->tmp, &m->fd, err);
     if (r == 0)
         r = delta_encode(&o, &head, &stats, err);
+    m->top = stats.top;
     m->too_large = m->too_large || (r == 0 && head.len + m->at > m->most);
     if (m->too_large)
         return 0;
@@ -271,6 +273,20 @@ static void name(struct published_delta *ret, const struct entry *e, const struc
     ret->nnamed++;
 }
 
+/* Those that cost bytes of the pack: one in which little changed does not. */
+static void name_costly(const struct making *m, struct published_delta *ret)
+{
+    for (size_t i = 0; i < m->top.count; i++) {
+        const struct cost *c = &m->top.items[i];
+
+        if (c->reason == COST_PACKED && c->bytes >= COSTS_PACKED_LEAST)
+            name(ret, &m->target.m->entries[c->entry], c->packed);
+    }
+    if (ret->npacked < m->top.packed)
+        ret->npacked = m->top.packed;
+}
+
+/* All that changed. */
 static void name_packed(struct making *m, struct published_delta *ret)
 {
     size_t nbase;
@@ -356,9 +372,11 @@ int artifact_publish_delta(struct store *s, const struct delta_side *base,
         r = full_bytes(s, &target->pack, &out.full_bytes, err);
     m.most = out.full_bytes / 100 * PUBLISH_DELTA_SHARE;
     if (r == 0)
-        name_packed(&m, &out);
-    if (r == 0)
         r = make(&m, &out.dropped, err);
+    if (r == 0 && out.dropped != DELTA_KEPT)
+        name_packed(&m, &out);
+    else if (r == 0)
+        name_costly(&m, &out);
     if (r == 0 && out.dropped == DELTA_KEPT) {
         out.pack_bytes = m.bytes;
         r = put(&m, &out, err);

@@ -49,11 +49,13 @@ enum {
 struct published_delta {
     struct hash pack; /* zero unless dropped == DELTA_KEPT */
     enum delta_dropped dropped;
-    uint64_t pack_bytes, full_bytes;                /* dropped: pack_bytes is 0 */
-    struct packed_file packed[PUBLISH_DELTA_NAMED]; /* the largest first */
+    uint64_t pack_bytes, full_bytes; /* dropped: pack_bytes is 0 */
+    /* Of a delta that was put, those that cost COSTS_PACKED_LEAST of its bytes (delta/costs.h); else all
+     * that changed. The largest first. */
+    struct packed_file packed[PUBLISH_DELTA_NAMED];
     size_t nnamed;
     size_t npacked;        /* how many there are in all, */
-    uint64_t packed_bytes; /* and how large they are together */
+    uint64_t packed_bytes; /* and how large they are (of a delta that was put: the dearest few) */
 };
 
 void published_delta_release(struct published_delta *p);

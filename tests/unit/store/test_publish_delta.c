@@ -161,7 +161,7 @@ static void it_stops_when_told(void **state)
     stock_init(&k);
     base = publish(&k, 5 * MIB, 0, 0);
     target = publish(&k, 5 * MIB, MIB, 2);
-    for (int at = 0; at < 40; at += 9) {
+    for (int at = 0; at < 20; at += 6) {
         struct published_delta d;
         int left = at;
         struct delta_publish_options o = { .progress = stop_at, .ctx = &left };
@@ -174,7 +174,7 @@ static void it_stops_when_told(void **state)
 
 static void compressed_files_are_named(void **state)
 {
-    static const size_t sizes[] = { 70000, 200000, 65536, 300000, 90000, 1000000, 60000 };
+    static const size_t sizes[] = { 70000, 200000, 69000, 300000, 90000, 1000000, 60000 };
     const char *dir = tmpdir_fresh(), *old = tmpdir_fresh();
     struct stock k;
     struct published base, target;
@@ -192,18 +192,30 @@ static void compressed_files_are_named(void **state)
         data[1] = 0x8b;
         data[2] = 8;
         tmpdir_write(path, data, sizes[i]);
-        data[5] ^= i == 5 ? 0 : 1; /* the largest is unchanged */
+        if (i != 5) /* the largest is unchanged, and in one only a byte is new */
+            fill(data, i == 1 ? 8 : sizes[i], i + 20);
+        memcpy(data, "\x1f\x8b\x08", 3);
         tmpdir_write(was, data, sizes[i]);
     }
     base = stock_publish(&k, old, 3);
     target = stock_publish(&k, dir, 3);
     assert_ok(make(&k, &base, &target, NULL, &d), &k.err);
-    assert_int_equal(d.npacked, 5); /* the last one is too small to matter */
-    assert_int_equal(d.packed_bytes, 70000 + 200000 + 65536 + 300000 + 90000);
-    assert_int_equal(d.nnamed, PUBLISH_DELTA_NAMED);
+    assert_int_equal(d.dropped, DELTA_KEPT);
+    assert_int_equal(d.npacked, 4); /* the last one is too small to matter */
+    assert_int_equal(d.packed_bytes, 70000 + 69000 + 300000 + 90000);
+    assert_int_equal(d.nnamed, 4);
     assert_string_equal(d.packed[0].path, "3.gz");
     assert_int_equal(d.packed[0].bytes, 300000);
-    assert_string_equal(d.packed[4].path, "2.gz");
+    assert_string_equal(d.packed[3].path, "2.gz");
+    published_delta_release(&d);
+    /* Of one that is dropped, whatever changed. */
+    stock_lose(&k, OBJECT_PACK, &base.pack);
+    base = publish(&k, 5 * MIB, 5 * MIB, 99);
+    assert_ok(make(&k, &base, &target, NULL, &d), &k.err);
+    assert_int_not_equal(d.dropped, DELTA_KEPT);
+    assert_int_equal(d.npacked, 6);
+    assert_int_equal(d.nnamed, PUBLISH_DELTA_NAMED);
+    assert_string_equal(d.packed[0].path, "5.gz");
     published_delta_release(&d);
     stock_release(&k);
 }
