@@ -573,7 +573,7 @@ void peer_step(struct peer *p, const struct peer_event *e, int64_t now_ms)
         on_message(p, e, now_ms);
     if (e->kind == PEER_SENT || e->kind == PEER_UNREAD)
         peer_up_sent(p, link_at(p, e->link), now_ms);
-    if (peer_up_give(p, now_ms))
+    if (peer_up_give(p, now_ms) && list_empty(&p->serving))
         peer_show_idle(p, now_ms);
 }
 

@@ -46,11 +46,12 @@ enum {
     PEER_NODE_UPLOADS = 12, /* of a node, whose uplink is everybody's beginning */
     PEER_UPLOADS_FIRST = 2, /* one more after each PEER_UPLOADS_GIFTS leaves */
     PEER_UPLOADS_GIFTS = 4,
-    PEER_STUCK_MS = 100, /* without SENT, or four times what it usually takes */
-    PEER_WAITING = 2,    /* pieces that wait beside those that are given, then REFUSE */
-    PEER_BACK_MS = 40,   /* that a link is asked nothing after REFUSE */
-    PEER_ASKS = 12,      /* pieces asked of all machines together */
-    PEER_NODE_ASKS = 4,  /* of a node, at first; it shows only what it can give */
+    PEER_STUCK_MS = 100,        /* without SENT, or four times what it usually takes */
+    PEER_STUCK_FIRST_MS = 2000, /* until that is known */
+    PEER_WAITING = 2,           /* pieces that wait beside those that are given, then REFUSE */
+    PEER_BACK_MS = 40,          /* that a link is asked nothing after REFUSE */
+    PEER_ASKS = 8,              /* pieces asked of all machines together */
+    PEER_NODE_ASKS = 4,         /* of a node, at first; it shows only what it can give */
     PEER_NODE_ASKS_MAX = 16,
     PEER_ASKED_MAX = 4,      /* links asked for one leaf */
     PEER_QUEUE_MAX = 1024,   /* leaves that one link may want of all packs */

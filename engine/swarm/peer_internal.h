@@ -151,7 +151,8 @@ enum {
     PEER_STEAL_FIRST_MS = 1500, /* of a link that has not answered yet */
     PEER_TAKE_MS = 3000,        /* shown and not asked for: it may be shown to another */
     PEER_TAKE_GIFTS = 16,       /* or, asked for, not given in that many times what giving takes */
-    PEER_ALONE_MS = 1000,       /* got nothing from others for that long: it lives on the node */
+    PEER_ALONE_MS = 1000,       /* got nothing from others for that long, and that many times */
+    PEER_ALONE_GIFTS = 8,       /* what giving takes: it lives on the node */
     PEER_OUT = 2,      /* pieces that one machine was shown and not given; more if there are few */
     PEER_OUT_ALL = 12, /* and all together; doubled when the uplink idles */
     PEER_OUT_MAX = 256,
@@ -205,7 +206,7 @@ void peer_up_want(struct peer *p, struct peer_view *v, uint32_t first, uint32_t 
 void peer_up_cancel(struct peer *p, struct peer_view *v, uint32_t first, uint32_t count);
 void peer_up_drop(struct peer *p, struct peer_view *v); /* all that it wants */
 void peer_up_sent(struct peer *p, struct peer_link *l, int64_t now_ms);
-/* True: there is room for more, and nobody who could be given something wants it. */
+/* True: nobody wants anything more. */
 bool peer_up_give(struct peer *p, int64_t now_ms);
 bool peer_up_idles(const struct peer *p);
 

@@ -119,10 +119,11 @@ static void expire(const struct peer *p, struct peer_pack *k, int64_t now_ms)
     }
 }
 
-/* It has lately got nothing but what it was shown: nobody else gives it anything. */
-static bool is_alone(const struct peer_view *v, int64_t now_ms)
+/* It has lately got nothing but what it was shown: nobody else gives it anything. Where giving takes long,
+ * the others take long, too. */
+static bool is_alone(const struct peer *p, const struct peer_view *v, int64_t now_ms)
 {
-    return now_ms - v->others_ms >= PEER_ALONE_MS;
+    return (double)(now_ms - v->others_ms) >= PEER_ALONE_MS + PEER_ALONE_GIFTS * p->give_ms;
 }
 
 /* Of the machines that may be shown something, the one with the fewest pieces, those that are on their
@@ -138,7 +139,8 @@ static struct peer_view *least_complete(struct peer *p, const struct peer_pack *
         struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
 
         if (v->counted.bits == 0 || v->out >= most || bitmap_full(&v->counted) ||
-            (best != NULL && v->counted.set > best->counted.set) || (alone && !is_alone(v, now_ms)))
+            (best != NULL && v->counted.set > best->counted.set) ||
+            (alone && !is_alone(p, v, now_ms)))
             continue;
         ties = best == NULL || v->counted.set < best->counted.set ? 1 : ties + 1;
         if (ties == 1 || peer_random(p) % ties == 0)

@@ -170,7 +170,8 @@ void peer_up_drop(struct peer *p, struct peer_view *v)
 /* A link that takes what it is given too slowly does not hold up the others. */
 static bool all_slots_taken(struct peer *p, int64_t now_ms)
 {
-    int64_t stuck_ms = 4 * p->give_ms > PEER_STUCK_MS ? (int64_t)(4 * p->give_ms) : PEER_STUCK_MS;
+    double usual_ms = 4 * p->give_ms > PEER_STUCK_MS ? 4 * p->give_ms : PEER_STUCK_MS;
+    int64_t stuck_ms = p->give_ms > 0 ? (int64_t)usual_ms : PEER_STUCK_FIRST_MS;
     int64_t first_ms = INT64_MAX;
     size_t taken = 0;
 
@@ -269,16 +270,16 @@ static void give(struct peer *p, struct peer_view *v, int64_t now_ms)
 
 bool peer_up_give(struct peer *p, int64_t now_ms)
 {
-    while (!all_slots_taken(p, now_ms)) {
+    while (p->queued > 0 && !all_slots_taken(p, now_ms)) {
         struct peer_view *v = next_to_serve(p);
 
         if (v == NULL)
-            return true;
+            return false;
         if (!may_send(p, now_ms))
             return false;
         give(p, v, now_ms);
     }
-    return false;
+    return p->queued == 0;
 }
 
 void peer_up_sent(struct peer *p, struct peer_link *l, int64_t now_ms)
