@@ -87,6 +87,22 @@ static const char *kind_words(mode_t mode)
     return "is a device: remove it from the output";
 }
 
+/* A name that cannot be printed is shown as a shell would take it: $'a\x0ab'. */
+static int refuse_name(const struct tree *t, const char *path, struct err *err)
+{
+    enum { SHOWN = 64 };
+    AUTO_BUF shown = BUF_INIT;
+
+    for (const char *c = path; *c != '\0' && shown.len < SHOWN; c++) {
+        if ((unsigned char)*c >= 0x20 && (unsigned char)*c < 0x7f)
+            buf_char(&shown, *c);
+        else
+            buf_printf(&shown, "\\x%02x", (unsigned char)*c);
+    }
+    return err_wrap(err, "%s: rename or remove $'%s%s'", t->path, buf_str(&shown),
+                    shown.len >= SHOWN ? "..." : "");
+}
+
 /* Adds dir's entry `name`, whose path in the tree is `path`. */
 static int add(struct tree *t, int dir, const char *name, const char *path, struct err *err)
 {
@@ -98,7 +114,7 @@ static int add(struct tree *t, int dir, const char *name, const char *path, stru
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return err_sys(err, errno, "stat %s/%s", t->path, path);
     if (manifest_check_path(path, err) < 0)
-        return err_wrap(err, "%s: rename or remove it", t->path);
+        return refuse_name(t, path, err);
     if (m->nentries == MANIFEST_ENTRIES_MAX)
         return err_set(err, ERR_LIMIT, "%s: more than %d entries", t->path, MANIFEST_ENTRIES_MAX);
     e.mode = st.st_mode & 0777;

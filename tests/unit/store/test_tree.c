@@ -183,10 +183,10 @@ static void test_what_is_refused(void **state)
     refused(dir, "leaves the tree");
     dir = tmpdir_fresh();
     write_file(dir, "a\nb", "x");
-    refused(dir, "rename or remove it: path: has a control character");
+    refused(dir, "rename or remove $'a\\x0ab': path: has a control character");
     dir = tmpdir_fresh();
     write_file(dir, "\377", "x");
-    refused(dir, "not valid UTF-8");
+    refused(dir, "rename or remove $'\\xff': path: not valid UTF-8");
 }
 
 static void test_a_single_file(void **state)
