@@ -1,7 +1,9 @@
 #include "lib/check.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -579,6 +581,48 @@ static void some_leaves_are_fetched(void **state)
     stop_swarm(&s);
 }
 
+static void when_one_leaf_is_missing(struct timer *t)
+{
+    struct swarm *s = CONTAINER_OF(t, struct swarm, kick);
+
+    if (s->nodes[1].fetch.have_bytes != PACK_BYTES - LEAF_BYTES)
+        return;
+    timer_stop(t);
+    loop_stop(s->loop);
+}
+
+/* Nor what was verified when it came, and has changed since. */
+static void rot_since_is_not_sent(void **state)
+{
+    struct swarm s;
+    char hex[HASH_HEX], bad = 0;
+    const char *path;
+    int fd;
+
+    (void)state;
+    start_swarm(&s, 2);
+    connect_nodes(&s, 2, 0);
+    start_fetch(&s, 2);
+    loop_run(s.loop);
+    path = below(s.nodes[2].dir, hash_hex(&s.id, hex), ".pack");
+    bad = (char)(s.pack[7 * LEAF_BYTES + 99] ^ 4);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, &bad, 1, 7 * LEAF_BYTES + 99), 1);
+    close(fd);
+
+    exchange_offer(s.nodes[2].x, s.index.data, s.index.len);
+    connect_nodes(&s, 1, 2);
+    start_fetch(&s, 1);
+    timer_start(s.loop, &s.kick, 1, 1, when_one_leaf_is_missing);
+    loop_run(s.loop);
+    assert_false(exchange_has(s.nodes[1].x, &s.id, 7, 1));
+    connect_nodes(&s, 1, 0);
+    loop_run(s.loop);
+    assert_has_pack(&s, 1);
+    assert_int_equal(exchange_counts(s.nodes[1].x).bad_leaves, 0);
+    stop_swarm(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -592,6 +636,7 @@ int main(void)
         cmocka_unit_test(forgotten_packs_are_deleted),
         cmocka_unit_test(forgotten_packs_are_fetched_again),
         cmocka_unit_test(rot_is_not_sent),
+        cmocka_unit_test(rot_since_is_not_sent),
         cmocka_unit_test(silence_stops_nothing),
     };
 
