@@ -14,7 +14,7 @@
 enum { PAIRS = 5, FUNCTIONS = 24, PATCHES_MAX = 8, GROUPS_MAX = 6, SOURCES_MAX = 5 };
 
 /* Each makes a decoder with its buffers anew. */
-const long fuzz_mutations = 300;
+const long fuzz_mutations = 150;
 
 struct input {
     const uint8_t *at, *end;
