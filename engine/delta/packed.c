@@ -144,6 +144,11 @@ static bool is_dense(const struct delta_files *files, size_t entry, uint64_t siz
     return dense * 4 >= PACKED_SAMPLES * 3;
 }
 
+bool packed_announces(const struct packed *kind)
+{
+    return kind != &DENSE;
+}
+
 int packed_find(const struct delta_files *files, size_t entry, uint64_t size,
                 const struct packed **ret)
 {

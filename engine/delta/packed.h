@@ -23,6 +23,9 @@ const struct packed *packed_kind(const void *head, size_t len);
 /* Are these bytes as good as random? False for less than PACKED_SAMPLE / 4. */
 bool packed_is_dense(const void *data, size_t len);
 
+/* Is it of a kind that says so itself, rather than one whose bytes only look so? */
+bool packed_announces(const struct packed *kind);
+
 /* What the name says: the second best, where the content cannot be read. NULL: nothing. */
 const struct packed *packed_by_name(const char *path);
 

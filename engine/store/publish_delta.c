@@ -306,6 +306,26 @@ static void name_packed(struct making *m, struct published_delta *ret)
     free(base);
 }
 
+/* Bytes that only look compressed are named if the delta has them: it is as large as they are. What says
+ * itself that it is compressed is named in any case: uncompressed it would cost less. */
+static void drop_helped(struct published_delta *ret, uint64_t delta_bytes)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < ret->nnamed; i++) {
+        struct packed_file *f = &ret->packed[i];
+
+        if (packed_announces(f->kind) || f->bytes <= delta_bytes) {
+            ret->packed[kept++] = *f;
+            continue;
+        }
+        ret->npacked--;
+        ret->packed_bytes -= f->bytes;
+        free(f->path);
+    }
+    ret->nnamed = kept;
+}
+
 static int full_bytes(struct store *s, const struct hash *pack, uint64_t *ret, struct err *err)
 {
     struct pack_index *x = NULL;
@@ -379,6 +399,7 @@ int artifact_publish_delta(struct store *s, const struct delta_side *base,
         name_costly(&m, &out);
     if (r == 0 && out.dropped == DELTA_KEPT) {
         out.pack_bytes = m.bytes;
+        drop_helped(&out, m.bytes);
         r = put(&m, &out, err);
     }
     release(&m);
