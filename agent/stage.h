@@ -11,6 +11,9 @@
  *             if something is still needed
  *   FINISH    in the pool: fsync; rename
  *
+ * A delta whose base is no release here, and whose base's manifest nobody gives in STAGE_MANIFEST_MS, is
+ * done without.
+ *
  * A plan is made anew when something changes: a segment that a delta did not give (its base file is
  * gone, or has rotted) is needed from elsewhere; a delta that joins while the full pack is on its way
  * is looked at meanwhile, and taken if it is less than what is still to come; a delta that is withdrawn
