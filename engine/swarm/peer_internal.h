@@ -105,6 +105,7 @@ struct peer_pack {
     struct rarity copies; /* pieces, over the views' counted */
     struct peer_out *outs;
     size_t nouts, outs_cap, out_limit;
+    size_t counted;  /* by all views together */
     int64_t look_ms; /* before that nothing is shown, unless something is taken */
     struct peer_figures figures;
 };
@@ -209,6 +210,8 @@ void peer_up_sent(struct peer *p, struct peer_link *l, int64_t now_ms);
 /* True: nobody wants anything more. */
 bool peer_up_give(struct peer *p, int64_t now_ms);
 bool peer_up_idles(const struct peer *p);
+/* It takes what it is given much more slowly than others do. */
+bool peer_up_is_stuck(const struct peer *p, const struct peer_link *l, int64_t now_ms);
 
 /* peer_show.c */
 void peer_show_begin(struct peer_view *v, int64_t now_ms); /* what it has is in v->has */

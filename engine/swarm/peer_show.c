@@ -23,6 +23,7 @@ static bool count(struct peer_view *v, size_t piece)
     if (!bitmap_put(&v->counted, piece, true))
         return false;
     rarity_add(&v->pack->copies, piece);
+    v->pack->counted++;
     return true;
 }
 
@@ -76,6 +77,7 @@ void peer_show_end(struct peer_view *v)
             drop_out(k, i);
     if (v->counted.bits > 0)
         rarity_remove_all(&k->copies, &v->counted);
+    k->counted -= v->counted.set;
     bitmap_release(&v->counted);
 }
 
@@ -102,7 +104,7 @@ void peer_show_given(struct peer_view *v, size_t leaf)
     taken(v, piece_of(k, leaf));
 }
 
-/* One that is in our queue has more time, by what it usually takes: its link may be slow. */
+/* One that is in our queue has more time, by what it usually takes; none if its link is stuck. */
 static void expire(const struct peer *p, struct peer_pack *k, int64_t now_ms)
 {
     double queue_ms = PEER_TAKE_GIFTS * p->give_ms;
@@ -111,10 +113,13 @@ static void expire(const struct peer *p, struct peer_pack *k, int64_t now_ms)
         struct peer_out o = k->outs[i];
         int64_t old_ms = now_ms - o.since_ms;
 
-        if (old_ms < PEER_TAKE_MS || (o.wanted && (double)old_ms < queue_ms))
+        if (!peer_up_is_stuck(p, o.view->link, now_ms) &&
+            (old_ms < PEER_TAKE_MS || (o.wanted && (double)old_ms < queue_ms)))
             continue;
-        if (bitmap_put(&o.view->counted, o.piece, false))
+        if (bitmap_put(&o.view->counted, o.piece, false)) {
             rarity_remove(&k->copies, o.piece);
+            k->counted--;
+        }
         drop_out(k, i);
     }
 }
@@ -127,18 +132,22 @@ static bool is_alone(const struct peer *p, const struct peer_view *v, int64_t no
 }
 
 /* Of the machines that may be shown something, the one with the fewest pieces, those that are on their
- * way counted. */
+ * way counted. One that is far behind the others is slow, or late: it would pass on late what nobody
+ * else has, and there may be more of them than are shown something at a time. The others give to
+ * these, and if they do not, it is alone. */
 static struct peer_view *least_complete(struct peer *p, const struct peer_pack *k, bool alone,
                                         int64_t now_ms)
 {
     struct peer_view *best = NULL;
     size_t share = k->out_limit / (k->nviews + 1), ties = 0;
     size_t most = share > PEER_OUT ? share : PEER_OUT;
+    size_t least = alone || k->nviews <= PEER_OUT_ALL ? 0 : k->counted / k->nviews / 2;
 
     LIST_EACH (&k->views, n) {
         struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
 
         if (v->counted.bits == 0 || v->out >= most || bitmap_full(&v->counted) ||
+            v->counted.set < least || peer_up_is_stuck(p, v->link, now_ms) ||
             (best != NULL && v->counted.set > best->counted.set) ||
             (alone && !is_alone(p, v, now_ms)))
             continue;

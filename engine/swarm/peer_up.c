@@ -167,16 +167,26 @@ void peer_up_drop(struct peer *p, struct peer_view *v)
 
 /* ---- who is given something ---- */
 
+static int64_t stuck_at_ms(const struct peer *p, const struct peer_link *l)
+{
+    double usual_ms = 4 * p->give_ms > PEER_STUCK_MS ? 4 * p->give_ms : PEER_STUCK_MS;
+
+    return l->giving_ms + (p->give_ms > 0 ? (int64_t)usual_ms : PEER_STUCK_FIRST_MS);
+}
+
+bool peer_up_is_stuck(const struct peer *p, const struct peer_link *l, int64_t now_ms)
+{
+    return l->giving > 0 && stuck_at_ms(p, l) <= now_ms;
+}
+
 /* A link that takes what it is given too slowly does not hold up the others. */
 static bool all_slots_taken(struct peer *p, int64_t now_ms)
 {
-    double usual_ms = 4 * p->give_ms > PEER_STUCK_MS ? 4 * p->give_ms : PEER_STUCK_MS;
-    int64_t stuck_ms = p->give_ms > 0 ? (int64_t)usual_ms : PEER_STUCK_FIRST_MS;
     int64_t first_ms = INT64_MAX;
     size_t taken = 0;
 
     LIST_EACH (&p->serving, n) {
-        int64_t until_ms = CONTAINER_OF(n, struct peer_link, serving)->giving_ms + stuck_ms;
+        int64_t until_ms = stuck_at_ms(p, CONTAINER_OF(n, struct peer_link, serving));
 
         if (until_ms <= now_ms)
             continue;

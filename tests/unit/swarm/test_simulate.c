@@ -173,6 +173,20 @@ static void a_slow_machine_is_late_alone(void **state)
     simulate_result_release(&r);
 }
 
+/* More than the seed gives to at a time, and always the least complete. */
+static void many_slow_machines_hold_nobody_up(void **state)
+{
+    struct simulate_options o = small(80);
+    struct simulate_result r;
+
+    (void)state;
+    o.slow_share = 0.2;
+    r = run(&o);
+    assert_int_equal(r.slow, 16);
+    assert_true(r.max < 2.5);
+    simulate_result_release(&r);
+}
+
 /* Half are cut off before the seed has sent every piece once: they wait for the end of it. */
 static void a_partition_ends(void **state)
 {
@@ -261,6 +275,7 @@ int main(void)
         cmocka_unit_test(the_seed_decides),
         cmocka_unit_test(a_dead_machine_holds_nobody_up),
         cmocka_unit_test(a_slow_machine_is_late_alone),
+        cmocka_unit_test(many_slow_machines_hold_nobody_up),
         cmocka_unit_test(a_partition_ends),
         cmocka_unit_test(a_short_partition_ends_too),
         cmocka_unit_test(late_machines_count_from_when_they_join),
