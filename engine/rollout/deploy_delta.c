@@ -211,17 +211,34 @@ static void note_none(struct step *s, json_t *e, const struct deploy_delta *delt
               text_of(find_artifact(s->d, artifact), "variant"), base, reason, buf_str(&text));
 }
 
-/* One that another deployment has made is as good as one of our own. */
+static size_t count_entries(const struct deploy *d, const char *artifact)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < json_array_size(d->deltas); i++)
+        n += is(json_array_get(d->deltas, i), "artifact", artifact);
+    return n;
+}
+
+/* One that another deployment has made is as good as one of our own, as long as there is room. */
 static json_t *entry_of(struct step *s, const struct deploy_delta *delta)
 {
     json_t *e = find_entry(s->d, delta->artifact, delta->base);
 
-    if (e != NULL || strcmp(delta->state, "ready") != 0)
+    if (e != NULL || strcmp(delta->state, "ready") != 0 ||
+        count_entries(s->d, delta->artifact) > DEPLOY_DELTA_MORE)
         return e;
     e = json_pack("{s:s,s:s,s:i,s:I}", "artifact", delta->artifact, "base", delta->base, "machines",
                   0, "at", (json_int_t)s->in->now_ms);
     json_array_append_new(s->d->deltas, e);
     return e;
+}
+
+/* A row that says "none" of what was asked for in this turn is the one from before: it is tried again. */
+static bool is_stale(const struct step *s, const json_t *e)
+{
+    return is(e, "state", "making") &&
+           (int64_t)json_integer_value(json_object_get(e, "at")) == s->in->now_ms;
 }
 
 /* True: the regions are to be told of one more. */
@@ -231,7 +248,7 @@ static bool take_delta(struct step *s, const struct deploy_delta *delta)
     bool ready = strcmp(delta->state, "ready") == 0;
 
     if (e == NULL || is(e, "state", "ready") || is(e, "state", "none") ||
-        (!ready && strcmp(delta->state, "none") != 0))
+        (!ready && (strcmp(delta->state, "none") != 0 || is_stale(s, e))))
         return false;
     if (delta->packed != NULL)
         json_object_update_missing(e, (json_t *)(uintptr_t)delta->packed);

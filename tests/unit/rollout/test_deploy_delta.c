@@ -96,6 +96,39 @@ static void what_most_machines_run_comes_first(void **state)
     town_free(t);
 }
 
+static void tried_again(struct town *t)
+{
+    if (t->wants.len > 0 && strcmp(t->deltas[0].state, "none") == 0) {
+        int64_t now = t->now;
+
+        /* One more step of the turn that has asked: its input is what was read before. */
+        t->now =
+            (int64_t)json_integer_value(json_object_get(json_array_get(t->d->deltas, 0), "at"));
+        town_step(t);
+        t->now = now;
+        t->deltas[0].state = "making";
+    }
+    if (since_start(t) == 5000)
+        finish_delta(t, "base-a", "ready", "");
+}
+
+/* The row of an earlier deployment of the same commit is still what the turn that asks has read. */
+static void what_came_to_nothing_before_is_tried_again(void **state)
+{
+    const int machines[] = { 8 };
+    struct town *t = delta_town(abcdef, machines, 1);
+
+    (void)state;
+    t->deltas[t->ndeltas++] =
+        (struct deploy_delta){ ARTIFACT, "base-a", "", "none", "nobody waits for it", 0, NULL };
+    t->at = tried_again;
+    town_run(t, 3600000);
+    town_ends_as(t, DEPLOY_SUCCEEDED, 0, "");
+    assert_false(town_logged(t, "nobody waits for it"));
+    assert_string_equal(buf_str(&t->packs), "[\"" PACK "\",\"base-a\"]");
+    town_free(t);
+}
+
 static void an_unready_delta_does_not_hold_it_up_and_joins_live(void **state)
 {
     const int machines[] = { 8 };
@@ -337,6 +370,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_most_machines_run_comes_first),
+        cmocka_unit_test(what_came_to_nothing_before_is_tried_again),
         cmocka_unit_test(an_unready_delta_does_not_hold_it_up_and_joins_live),
         cmocka_unit_test(no_longer_than_the_full_pack_would_take),
         cmocka_unit_test(one_that_comes_to_nothing_is_not_waited_for),
