@@ -110,6 +110,8 @@ static int drop(struct db *d, const char *artifact, const char *why, struct err 
         r = queue_cancel(d, db_get_int(rows, i, 0), why, err);
         if (r == -(int)ERR_NOT_FOUND)
             r = 0;
+        if (r == 0) /* who wants it meanwhile is not given one that is about to stop */
+            r = queue_forget(d, db_get_int(rows, i, 0), err);
     }
     db_rows_free(rows);
     return r;
@@ -263,8 +265,12 @@ static int tend_one(struct db *d, struct verifier *v, int64_t id, int64_t now_ms
 int deltas_tend(struct db *d, struct verifier *v, int64_t now_ms, bool *ret_moved, struct err *err)
 {
     struct db_rows *rows = NULL;
-    int r = DB_ROWS(d, &rows, err, "SELECT job FROM delta WHERE state = 'making' LIMIT $1",
-                    db_int(DELTAS_TEND_MAX));
+    int r =
+        DB_ROWS(d, &rows, err,
+                "SELECT job FROM delta WHERE state = 'making' AND NOT EXISTS (SELECT 1 FROM job "
+                "WHERE job.id = delta.job AND job.status IN ('queued', 'running')) "
+                "ORDER BY job LIMIT $1",
+                db_int(DELTAS_TEND_MAX));
 
     for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++)
         r = tend_one(d, v, db_get_int(rows, i, 0), now_ms, ret_moved, err);
