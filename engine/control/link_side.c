@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "control/mailbox.h"
+#include "wire/doc.h"
 
 /* A connected region node. */
 struct node {
@@ -95,9 +96,9 @@ static void on_replica(struct node *n, const struct msg_replica *m)
 
     what->state = m->state < COUNT_OF(states) ? states[m->state] : states[0];
     what->body = mem_strdup(m->reason);
-    what->n[0] = (int64_t)m->bytes;
-    what->n[1] = (int64_t)m->total;
-    what->n[2] = (int64_t)m->origin_bytes;
+    what->n[0] = mailbox_number(m->bytes);
+    what->n[1] = mailbox_number(m->total);
+    what->n[2] = mailbox_number(m->origin_bytes);
     say(n->side, what);
 }
 
@@ -110,10 +111,19 @@ static void on_counts(struct node *n, const struct msg_counts *m)
     say(n->side, what);
 }
 
-static void on_runs(struct node *n, const struct msg_runs *m)
+/* A name that no service can have would end up in what others read. */
+static void on_runs(struct node *n, struct link *l, const struct msg_runs *m)
 {
-    struct said *what = said_new(SAID_RUNS, n->region, m->service, wall_ms());
-    AUTO_JSON *body = runs_to_json(m);
+    struct err err = ERR_INIT;
+    struct said *what;
+    AUTO_JSON *body = NULL;
+
+    if (doc_check_name("service", m->service, &err) < 0) {
+        link_close(l, ERR_INVALID, err.text);
+        return;
+    }
+    what = said_new(SAID_RUNS, n->region, m->service, wall_ms());
+    body = runs_to_json(m);
 
     what->body = json_text(body);
     say(n->side, what);
@@ -154,7 +164,7 @@ static void on_fleet(struct node *n, const struct msg_fleet *m)
         return;
     }
     n->alive_ask = 0;
-    say_region(n, true, (int64_t)m->total, (int64_t)m->reachable);
+    say_region(n, true, mailbox_number(m->total), mailbox_number(m->reachable));
 }
 
 static void on_message(void *ctx, struct link *l, enum msg_type type, const void *msg)
@@ -169,7 +179,7 @@ static void on_message(void *ctx, struct link *l, enum msg_type type, const void
     else if (type == MSG_COUNTS)
         on_counts(n, msg);
     else if (type == MSG_RUNS)
-        on_runs(n, msg);
+        on_runs(n, l, msg);
     else if (type == MSG_FLEET)
         on_fleet(n, msg);
     else if (type == MSG_QUANTILE)

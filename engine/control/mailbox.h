@@ -13,6 +13,8 @@
 #include "wire/json.h"
 #include "wire/msg.h"
 
+#define MAILBOX_NUMBER_MAX (INT64_C(1) << 50)
+
 enum said_kind { SAID_NONE = 0, SAID_REGION, SAID_REPLICA, SAID_COUNTS, SAID_RUNS, SAID_ANSWER };
 
 /* Something that a region said, or that became of it. */
@@ -75,6 +77,8 @@ MUST_CHECK int msg_from_fleet_ask(struct msg_fleet_ask **ret, const json_t *requ
 MUST_CHECK int msg_from_quantile_ask(struct msg_quantile_ask **ret, const json_t *request,
                                      struct err *err);
 /* And answers to JSON; each gives. */
+/* A count or a number of bytes that a region tells, at most MAILBOX_NUMBER_MAX. */
+int64_t mailbox_number(uint64_t n);
 json_t *fleet_to_json(const struct msg_fleet *m);
 json_t *quantile_to_json(const struct msg_quantile *m);
 json_t *counts_to_json(const struct msg_counts *m);

@@ -148,9 +148,15 @@ int msg_from_quantile_ask(struct msg_quantile_ask **ret, const json_t *request, 
     return 0;
 }
 
+int64_t mailbox_number(uint64_t n)
+{
+    return n < (uint64_t)MAILBOX_NUMBER_MAX ? (int64_t)n : MAILBOX_NUMBER_MAX;
+}
+
+/* What a region cannot have is cut, so that sums over regions and deployments stay within 64 bits. */
 static json_t *number(uint64_t n)
 {
-    return json_integer((json_int_t)n);
+    return json_integer((json_int_t)mailbox_number(n));
 }
 
 json_t *fleet_to_json(const struct msg_fleet *m)

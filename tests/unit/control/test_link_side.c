@@ -280,6 +280,13 @@ static bool second_runs_are_known(struct scene *s)
     return row_is(s, "SELECT SUM(machines) FROM running WHERE service = $1", "web", "7");
 }
 
+static bool too_many_run(struct scene *s)
+{
+    AUTO_FREE char *twice = mem_printf("%lld", 2 * (long long)MAILBOX_NUMBER_MAX);
+
+    return row_is(s, "SELECT SUM(machines) FROM running WHERE service = $1", "web", twice);
+}
+
 static bool nothing_runs(struct scene *s)
 {
     return row_is(s, "SELECT COUNT(*) FROM running WHERE service = $1", "web", "0");
@@ -301,6 +308,9 @@ static void what_runs_replaces_what_ran(void **state)
     memset(releases[1].release.b, 0x22, HASH_BYTES);
     assert_ok(link_send(s->link, MSG_RUNS, &runs, &s->c->err), &s->c->err);
     run_until(s, second_runs_are_known);
+    releases[0].machines = releases[1].machines = UINT64_MAX; /* nobody has so many: cut */
+    assert_ok(link_send(s->link, MSG_RUNS, &runs, &s->c->err), &s->c->err);
+    run_until(s, too_many_run);
     runs.releases = (struct list_of){ NULL, 0 };
     assert_ok(link_send(s->link, MSG_RUNS, &runs, &s->c->err), &s->c->err);
     run_until(s, nothing_runs);
@@ -321,6 +331,18 @@ static void other_sayings_end_the_link(void **state)
     run_until(s, is_known);
     assert_ok(link_send(s->link, MSG_LEAVE, &leave, &s->c->err), &s->c->err);
     run_until(s, link_is_closed);
+}
+
+static void what_runs_has_a_name_that_a_service_can_have(void **state)
+{
+    struct scene *s = *state;
+    struct msg_runs runs = { mem_strdup("web\"} 1\n"), { NULL, 0 } };
+
+    connect_region(s);
+    run_until(s, is_known);
+    assert_ok(link_send(s->link, MSG_RUNS, &runs, &s->c->err), &s->c->err);
+    run_until(s, link_is_closed);
+    free(runs.service);
 }
 
 /* --- what they are told --- */
@@ -537,6 +559,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_region_comes_and_goes, start, stop),
         cmocka_unit_test_setup_teardown(sayings_become_rows, start, stop),
         cmocka_unit_test_setup_teardown(what_runs_replaces_what_ran, start, stop),
+        cmocka_unit_test_setup_teardown(what_runs_has_a_name_that_a_service_can_have, start, stop),
         cmocka_unit_test_setup_teardown(other_sayings_end_the_link, start, stop),
         cmocka_unit_test_setup_teardown(rows_become_messages_in_order, start, stop),
         cmocka_unit_test_setup_teardown(nothing_is_skipped, start, stop),
