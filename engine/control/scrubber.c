@@ -203,6 +203,11 @@ static int scrub_one(struct scrubber *s, const struct catalog_artifact *a, const
     struct found found = { s, hash_hex(&a->hash, hex), &result };
     int r = artifact_scrub(s->store, s->catalog, a, &o, &result, err);
 
+    if (r == -(int)ERR_IO) { /* a bad sector must not end the pass; nothing is moved aside for it */
+        log_warn("%s: the next pass looks at it again", err->text);
+        result.rotten++;
+        r = 0;
+    }
     if (r == 0)
         r = db_transaction(s->db, write_found, &found, err);
     if (r == 0)

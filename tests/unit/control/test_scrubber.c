@@ -169,6 +169,26 @@ static void rot_is_healed_and_told(void **state)
     stock_release(&region);
 }
 
+/* A directory where a pack should be reads like a bad sector. */
+static void what_cannot_be_read_does_not_end_the_pass(void **state)
+{
+    struct scene *s = scene_of(state);
+    struct published p = stock_version(&s->k, 1), q = stock_version(&s->k, 2);
+    struct scrubber *x = scrubber(s, "a", NULL);
+    const struct published *first = hash_compare(&p.artifact, &q.artifact) < 0 ? &p : &q;
+    AUTO_FREE char *path = NULL;
+
+    know(s, &p);
+    know(s, &q);
+    path = stock_path(&s->k, OBJECT_PACK, &first->pack);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0755), 0);
+    assert_true(pass(s, x));
+    row_is(s, "rotten", "1");
+    row_is(s, "passes", "1");
+    scrubber_free(x);
+}
+
 static void a_needed_artifact_that_is_gone_comes_back(void **state)
 {
     struct scene *s = scene_of(state);
@@ -301,6 +321,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         BOTH(a_good_store_is_left_alone),
         BOTH(rot_is_healed_and_told),
+        BOTH(what_cannot_be_read_does_not_end_the_pass),
         BOTH(a_needed_artifact_that_is_gone_comes_back),
         BOTH(a_delta_that_is_lost_is_made_anew_when_wanted),
         BOTH(it_goes_on_where_it_was),
