@@ -241,6 +241,12 @@ static int find_or_make(struct machines *ms, const char *id, const struct msg_ma
     return 0;
 }
 
+/* A machine that names others each time it comes is heard of the first ones only. */
+static bool has_room(const struct machine *m)
+{
+    return m->nservices < MACHINE_SERVICES_MAX;
+}
+
 static void set_runs_of(struct machines *ms, struct machine_service *v, const struct hash *release)
 {
     running_move(&ms->running, v->name, &v->runs, release);
@@ -263,8 +269,10 @@ static void set_runs(struct machines *ms, struct machine *m)
         }
         set_runs_of(ms, &m->services[i], release);
     }
-    for (size_t k = 0; k < m->self->services.count; k++)
-        set_runs_of(ms, service_make(m, said[k].service), &said[k].release);
+    for (size_t k = 0; k < m->self->services.count; k++) {
+        if (service_at(m, said[k].service) != NULL || has_room(m))
+            set_runs_of(ms, service_make(m, said[k].service), &said[k].release);
+    }
     for (size_t i = 0; i < m->nservices; i++)
         machines_touch(ms, m->services[i].name);
 }
@@ -355,8 +363,8 @@ static int check_report(const struct machine *m, const struct msg_report *r, str
 
     if (doc_check_name("service", r->service, err) < 0)
         return -(int)ERR_INVALID;
-    if (v == NULL && m->nservices >= 2 * SERVICES_MAX)
-        return err_set(err, ERR_LIMIT, "more than %d services", 2 * SERVICES_MAX);
+    if (v == NULL && !has_room(m))
+        return err_set(err, ERR_LIMIT, "more than %d services", MACHINE_SERVICES_MAX);
     if (strcmp(r->boot, m->self->boot) != 0)
         return err_set(err, ERR_FENCED, "report of another boot");
     if (v != NULL && v->report != NULL && r->generation < v->report->generation)
@@ -397,7 +405,7 @@ int machines_progress(struct machines *ms, struct machine *m, const struct msg_p
 
     if (doc_check_name("service", p->service, err) < 0)
         return err_wrap(err, "machine %s: progress", m->id);
-    if (v == NULL && m->nservices >= 2 * SERVICES_MAX)
+    if (v == NULL && !has_room(m))
         return err_set(err, ERR_LIMIT, "machine %s: more than %d services", m->id,
                        2 * SERVICES_MAX);
     if (v == NULL)

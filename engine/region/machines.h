@@ -37,7 +37,8 @@ enum {
     REGION_REACHABLE_MS = 30000,
     REGION_MACHINES_MAX = 65536,
     REGION_PLANS_MAX = 2048,
-    REGION_SERVICE_PLANS_MAX = 4, /* of one service; the oldest goes */
+    REGION_SERVICE_PLANS_MAX = 4,            /* of one service; the oldest goes */
+    MACHINE_SERVICES_MAX = 2 * SERVICES_MAX, /* that one machine has ever named */
 };
 
 struct machine_service {

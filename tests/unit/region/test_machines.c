@@ -437,6 +437,28 @@ static void what_runs_is_counted_beside_all_plans(void **state)
     machines_free(ms);
 }
 
+static void a_machine_cannot_name_services_without_end(void **state)
+{
+    struct machines *ms = machines_new("r1");
+    struct msg_service odd = { .service = text("web\"} 1\n") };
+    struct msg_machine bad = { .boot = text("b"), .host = text(""), .services = { &odd, 1 } };
+    struct machine *m = NULL;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    for (int i = 0; i < MACHINE_SERVICES_MAX + 5; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "s-%d", i);
+        m = hello(ms, "m1", NULL, name, 1, 0);
+    }
+    assert_int_equal(m->nservices, MACHINE_SERVICES_MAX);
+    assert_error(machines_hello(ms, "m2", &bad, 0, &m, &err), ERR_INVALID, &err, "service");
+    m = hello(ms, "m1", NULL, "s-0", 7, 0); /* those that it has are still heard of */
+    assert_true(machine_runs(m, "s-0"));
+    machines_free(ms);
+}
+
 static void plans_that_make_no_sense(void **state)
 {
     struct machines *ms = machines_new("r1");
@@ -492,6 +514,7 @@ int main(void)
         cmocka_unit_test(drift_failures_and_bytes),
         cmocka_unit_test(fleet_and_quantile),
         cmocka_unit_test(what_runs_is_counted_beside_all_plans),
+        cmocka_unit_test(a_machine_cannot_name_services_without_end),
         cmocka_unit_test(plans_that_make_no_sense),
     };
 
