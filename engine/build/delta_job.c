@@ -95,7 +95,8 @@ static void say(struct courier *courier, const struct published_delta *p, int64_
         buf_printf(&line, "== delta pack of %llu bytes, the full one has %llu",
                    (unsigned long long)p->pack_bytes, (unsigned long long)p->full_bytes);
     else
-        buf_printf(&line, "== no delta: %s (%llu)", why(p), (unsigned long long)p->full_bytes);
+        buf_printf(&line, "== no delta: %s; the full pack has %llu bytes", why(p),
+                   (unsigned long long)p->full_bytes);
     buf_printf(&line, "; took %.1f s\n", (double)ms / 1000);
     for (size_t i = 0; i < p->nnamed; i++)
         buf_printf(&line, "== %s (%llu bytes) is compressed: a delta can't help there\n",

@@ -5,7 +5,7 @@
  *    "deadline":s}                                       (the packs are the full ones)
  * and its result:
  *   {"v":1,"delta":{"pack":HASH or null,"pack_bytes":n,"full_bytes":n,"why":TEXT,
- *    "packed":[{"path","bytes"}…],"npacked":n,"packed_bytes":n},"seconds":x}
+ *    "packed":[{"path","bytes","kind"}…],"npacked":n,"packed_bytes":n},"seconds":x}
  * pack null: it was dropped, and why says why. packed: changed files that are compressed already, the
  * largest first, of npacked with packed_bytes in all. */
 #ifndef BUILD_DELTA_JOB_H
