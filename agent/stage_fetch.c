@@ -128,7 +128,7 @@ static void applied(struct work *w)
     stage_advance(s);
 }
 
-void stage_apply(struct stage *s)
+static void stage_apply(struct stage *s)
 {
     const char *path = exchange_path(s->o.exchange, &s->packs[s->part].hash);
 
@@ -157,23 +157,28 @@ void stage_stop_fetch(struct stage *s)
     exchange_fetch_cancel(&s->fetch);
 }
 
+void stage_after_fetch(struct stage *s)
+{
+    if (s->fetched) {
+        stage_apply(s);
+        return;
+    }
+    s->err = s->fetch_err;
+    stage_fail(s, "fetch");
+}
+
 static void fetched(struct exchange_fetch *f, int status)
 {
     struct stage *s = CONTAINER_OF(f, struct stage, fetch);
 
     timer_stop(&s->stall);
-    if (status < 0) {
-        if (!s->working)
-            stage_stop_look(s);
-        s->err = f->err;
-        stage_fail(s, "fetch");
-        return;
-    }
-    s->fetched = true;
+    s->fetched = status >= 0;
+    s->fetch_failed = status < 0;
+    s->fetch_err = f->err;
     if (s->working)
-        return; /* a table is being read: then */
+        return; /* a table is being read, and err is the pool's: then */
     stage_stop_look(s);
-    stage_apply(s);
+    stage_after_fetch(s);
 }
 
 static void plan_anew(struct stage *s)

@@ -73,7 +73,9 @@ struct stage {
     struct timer stall;
     uint64_t moved_bytes; /* by the fetch, when `stall` last looked */
     bool fetched;         /* and the pool is busy with a table */
-    char *path;           /* of the pack in the pool's hands */
+    bool fetch_failed;    /* likewise; why: */
+    struct err fetch_err;
+    char *path; /* of the pack in the pool's hands */
     size_t refused;
 
     uint64_t lost_seed_bytes, lost_peer_bytes; /* of packs that were deleted */
@@ -104,7 +106,8 @@ void stage_advance(struct stage *s); /* STEP_PLAN: looks, plans, fetches, or fin
 bool stage_consider(struct stage *s, size_t k);
 /* The fetch that is under way is of a delta that nobody offers any more. */
 void stage_leave_withdrawn(struct stage *s);
-void stage_apply(struct stage *s);
+/* The fetch has ended, and nothing of s is in the pool: goes on, or fails. */
+void stage_after_fetch(struct stage *s);
 void stage_stop_fetch(struct stage *s);
 uint64_t stage_remaining(const struct stage *s); /* bytes that the fetch still needs */
 

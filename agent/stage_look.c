@@ -140,8 +140,8 @@ static void table_read(struct work *w)
     }
     if (s->status > 0)
         s->packs[k].opened = false; /* more of its head is needed */
-    if (s->fetched) {
-        stage_apply(s);
+    if (s->fetched || s->fetch_failed) {
+        stage_after_fetch(s);
         return;
     }
     if (s->status != 0 || s->step != STEP_FETCH || !stage_consider(s, k))
