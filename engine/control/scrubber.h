@@ -7,7 +7,8 @@
  * all are looked for in `from`, too. How far a pass has come is a row, written after each artifact under
  * the duty's fence: whoever takes the duty goes on there. What was not good is an event of kind "scrub",
  * and counted for good (table scrub). A delta pack that cannot be healed is forgotten: whoever wants it
- * has it made anew. Of an artifact that is being built, or collected at this moment, nothing is said. */
+ * has it made anew. An artifact of which something cannot be read at all (an I/O error) is logged and
+ * counted as rotten; nothing is moved aside for it, and the next pass looks again. Of an artifact that is being built, or collected at this moment, nothing is said. */
 #ifndef CONTROL_SCRUBBER_H
 #define CONTROL_SCRUBBER_H
 

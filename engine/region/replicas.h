@@ -4,8 +4,8 @@
  * is one job of the work pool, so that a fetch of hours holds no thread and stops at once. An
  * artifact is VERIFIED when its first pack, the full one, is here; deltas follow and never gate.
  *
- * A delta that the origin has no more (it was collected) is left out. Failures are tried again for ever, with backoff up to 30 s: an unreachable origin stays FETCHING
- * (with the reason) for REPLICA_PATIENCE tries, then is FAILED like wrong bytes or a full disk at
+ * A delta that the origin has no more (it was collected) is left out. Failures are tried again for
+ * ever, with backoff up to 30 s: an unreachable origin stays FETCHING (with the reason) for REPLICA_PATIENCE tries, then is FAILED like wrong bytes or a full disk at
  * once; a later success makes it VERIFIED still. */
 #ifndef REGION_REPLICAS_H
 #define REGION_REPLICAS_H

@@ -22,8 +22,8 @@
  * What can go wrong, and what then: a build fails -> failed. The policy errs -> held with its
  * traceback, never go. A region is away -> its machines count as unreachable after
  * DEPLOY_REGION_LOST_MS, until then nothing is judged. Counts that answer an older goal are not
- * judged. A delta is late, or comes to nothing -> the full packs are moved. An empty wave -> held. The deadline passes -> as the policy's on_failure says, or failed
- * if nothing moved. A rollback that does not finish -> held, then failed. */
+ * judged. A delta is late, or comes to nothing -> the full packs are moved. An empty wave -> held. The
+ * deadline passes -> as the policy's on_failure says, or failed if nothing moved. A rollback that does not finish -> held, then failed. */
 #ifndef ROLLOUT_DEPLOY_H
 #define ROLLOUT_DEPLOY_H
 
