@@ -21,13 +21,12 @@ struct applying {
     char *dest; /* OUT, or for one file its tree in OUT.part, which is then moved */
 };
 
-/* Is OUT what we would make of it? Then one before us was ended when only its OUT.part was left to
- * be removed. */
-static bool is_made(const struct applying *a)
+/* Is that what we would make OUT of? */
+static bool is_made(const struct applying *a, const char *path)
 {
     struct side s = { 0 };
     const struct entry *wanted = a->pack.m->entries;
-    bool made = side_open(&s, a->work.out, NULL) == 0 && s.is_tree == a->pack.info.tree;
+    bool made = side_open(&s, path, NULL) == 0 && s.is_tree == a->pack.info.tree;
 
     if (made && s.is_tree)
         made = hash_equal(&s.id, &a->pack.info.target);
@@ -132,6 +131,14 @@ static int move_file(const struct applying *a, struct err *err)
     return file_publish_rename(from, a->work.out, err);
 }
 
+/* One before us was ended before it moved the file, which may be a link to the base's. */
+static int doubt_file(const struct applying *a, struct err *err)
+{
+    AUTO_FREE char *file = mem_printf("%s/%s", a->dest, a->pack.m->entries[0].path);
+
+    return path_exists(a->dest) && !is_made(a, file) ? dir_remove(a->dest, err) : 0;
+}
+
 static int open_source(struct applying *a, struct err *err)
 {
     struct pack_description d = { .kind = a->pack.info.kind,
@@ -185,6 +192,8 @@ static int make_out(struct applying *a, struct err *err)
                                 : workplace_path(&a->work, &a->pack.info.target);
     u.staging = a->work.staging;
     u.dest = a->dest;
+    if (r == 0 && !a->pack.info.tree)
+        r = doubt_file(a, err);
     if (r == 0)
         r = unpack_open(&a->unpack, &u, err);
     if (r == 0)
@@ -215,7 +224,8 @@ static int apply(struct applying *a, const char *base, const char *path, struct 
         r = open_inputs(a, base, path, err);
         if (r == 0)
             r = make_out(a, err);
-    } else if (!workplace_is_left(&a->work) || !is_made(a)) {
+    } else if (!workplace_is_left(&a->work) || !is_made(a, a->work.out)) {
+        /* else one before us was ended when only its OUT.part was left to be removed */
         r = err_set(err, ERR_EXISTS, "%s: is there already", a->work.out);
     }
     return r < 0 ? r : workplace_remove(&a->work, err);

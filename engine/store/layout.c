@@ -75,7 +75,7 @@ static size_t find_base(const struct layout *l, const struct entry *e)
 }
 
 /* Reads fd to its end; copies to `to` unless that is < 0. True if it is what e says. */
-static bool hash_file(struct layout *l, int fd, int to, const struct entry *e, struct err *err,
+static bool hash_file(unsigned char *chunk, int fd, int to, const struct entry *e, struct err *err,
                       int *ret_status)
 {
     struct sha256 *sha = sha256_new();
@@ -84,10 +84,10 @@ static bool hash_file(struct layout *l, int fd, int to, const struct entry *e, s
     ssize_t n = 0;
 
     *ret_status = 0;
-    while (at <= e->size && (n = pread(fd, l->chunk, CHUNK_BYTES, (off_t)at)) > 0) {
-        sha256_add(sha, l->chunk, (size_t)n);
+    while (at <= e->size && (n = pread(fd, chunk, CHUNK_BYTES, (off_t)at)) > 0) {
+        sha256_add(sha, chunk, (size_t)n);
         if (to >= 0)
-            *ret_status = fd_write_sparse(to, l->chunk, (size_t)n, at, e->size, err);
+            *ret_status = fd_write_sparse(to, chunk, (size_t)n, at, e->size, err);
         if (*ret_status < 0)
             break;
         at += (uint64_t)n;
@@ -113,7 +113,7 @@ static bool linked_is_good(struct layout *l, const char *name, const struct entr
     fd = openat(l->tree.fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return false;
-    good = hash_file(l, fd, -1, e, NULL, &status);
+    good = hash_file(l->chunk, fd, -1, e, NULL, &status);
     close(fd);
     return good;
 }
@@ -141,7 +141,7 @@ static bool clone_file(struct layout *l, int in, int out, const struct entry *e)
 
     if (ioctl(out, FICLONE, in) < 0 || fstat(out, &st) < 0 || (uint64_t)st.st_size != e->size)
         return false;
-    return !l->o->verify_base || hash_file(l, out, -1, e, NULL, &status);
+    return !l->o->verify_base || hash_file(l->chunk, out, -1, e, NULL, &status);
 }
 
 /* 1: copied and durable. 0: the base's file is not what it should be. */
@@ -165,7 +165,7 @@ static int copy_file(struct layout *l, const struct base_file *from, const char 
     if (!good && ftruncate(out, 0) < 0)
         r = err_sys(err, errno, "truncate %s", e->path);
     if (r == 0 && !good && !only_clone)
-        good = hash_file(l, in, out, e, err, &r);
+        good = hash_file(l->chunk, in, out, e, err, &r);
     if (r == 0 && good && (fchmod(out, e->mode | 0400) < 0 || fsync(out) < 0))
         r = err_sys(err, errno, "write %s", e->path);
     close(in);
@@ -272,7 +272,22 @@ int layout_make(int tree_fd, const struct unpack_options *o, struct bitmap *loca
     return r;
 }
 
-static bool entry_is_whole(struct beneath *p, const struct entry *e, bool local)
+/* Its bytes, of which the state knows nothing but that they were right once. */
+static bool is_good(const struct beneath *p, const char *name, const struct entry *e,
+                    unsigned char *chunk)
+{
+    int fd = openat(p->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int status = 0;
+    bool good = fd >= 0 && hash_file(chunk, fd, -1, e, NULL, &status);
+
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+/* chunk: to hash local files with; NULL: their size will do. */
+static bool entry_is_whole(struct beneath *p, const struct entry *e, bool local,
+                           unsigned char *chunk)
 {
     const char *name = NULL;
     struct stat st;
@@ -284,16 +299,22 @@ static bool entry_is_whole(struct beneath *p, const struct entry *e, bool local)
         return S_ISDIR(st.st_mode);
     if (e->kind == ENTRY_LINK)
         return S_ISLNK(st.st_mode);
-    return S_ISREG(st.st_mode) && (!local || (uint64_t)st.st_size == e->size);
+    if (!S_ISREG(st.st_mode))
+        return false;
+    return !local || ((uint64_t)st.st_size == e->size &&
+                      (chunk == NULL ||
+                       ((st.st_mode & 07777) == (e->mode | 0400) && is_good(p, name, e, chunk))));
 }
 
-bool layout_is_whole(int tree_fd, const struct manifest *m, const struct bitmap *local)
+bool layout_is_whole(int tree_fd, const struct manifest *m, const struct bitmap *local, bool verify)
 {
+    unsigned char *chunk = verify ? mem_alloc(CHUNK_BYTES) : NULL;
     struct beneath p = BENEATH(tree_fd);
     bool whole = true;
 
     for (size_t i = 0; whole && i < m->nentries; i++)
-        whole = entry_is_whole(&p, &m->entries[i], bitmap_get(local, i));
+        whole = entry_is_whole(&p, &m->entries[i], bitmap_get(local, i), chunk);
     beneath_release(&p);
+    free(chunk);
     return whole;
 }

@@ -12,7 +12,9 @@
 MUST_CHECK int layout_make(int tree_fd, const struct unpack_options *o, struct bitmap *local,
                            struct err *err);
 
-/* Does the tree still have every entry, of the right kind, and local files of the right size? */
-bool layout_is_whole(int tree_fd, const struct manifest *m, const struct bitmap *local);
+/* Does the tree still have every entry, of the right kind, and local files of the right size? With
+ * verify, these are hashed: what was linked is the base's, too, and may have been written to. */
+bool layout_is_whole(int tree_fd, const struct manifest *m, const struct bitmap *local,
+                     bool verify);
 
 #endif

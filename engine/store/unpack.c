@@ -229,7 +229,7 @@ static bool resume(struct unpack *u, bool verify, struct err *err, int *ret_stat
     if (file_read(&b, u->state, max, NULL) < 0 || !load_state(u, &b, &same_boot) ||
         open_tree(u, NULL) < 0)
         return false;
-    if (!same_boot && !layout_is_whole(u->tree_fd, u->m, &u->local))
+    if ((verify || !same_boot) && !layout_is_whole(u->tree_fd, u->m, &u->local, verify))
         return false;
     count_local(u, false);
     *ret_status = same_boot ? open_state(u, err) : state_publish(u, err);

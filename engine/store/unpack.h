@@ -46,7 +46,8 @@ struct unpack_options {
     const struct unpack_base *bases; /* the first that has a file gives it; borrowed during open */
     size_t nbases;                   /* at most UNPACK_BASES_MAX */
     bool verify_base;
-    bool verify_staged; /* what an earlier run has written is hashed before it is believed */
+    bool verify_staged; /* what an earlier run has written is hashed before it is believed; if a
+                           file that a base gave is not right any more, all is begun anew */
     bool clone;         /* files share blocks with the bases' (reflink) where they can, and are
                            links where not */
 };

@@ -74,6 +74,41 @@ static void test_base(void **state)
     releases_close(&r);
 }
 
+/* A linked file is the base's, too: who writes to that between two runs spoils what is staged. */
+static void test_a_base_that_is_written_to_between_runs(void **state)
+{
+    static const bool removed[] = { false, true };
+    struct err err = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(removed); i++) {
+        struct releases r = two_releases();
+        struct place p = place_new();
+        struct unpack_options o = { .staging = p.staging,
+                                    .dest = p.dest,
+                                    .manifest = r.two.m,
+                                    .artifact = r.two.artifact,
+                                    .verify_staged = true };
+        char *staged = mem_printf("%s/tree/a-kept", p.staging);
+        struct unpack *u = open_unpack(&r.two, &p, &r.one, false);
+        int fd;
+
+        unpack_close(u);
+        fd = open(in(r.one.dir, "a-kept"), O_WRONLY | O_CLOEXEC);
+        assert_int_equal(pwrite(fd, "x!", 2, 7), 2);
+        close(fd);
+        if (removed[i])
+            assert_int_equal(unlink(staged), 0);
+        assert_ok(unpack_open(&u, &o, &err), &err);
+        assert_true(unpack_needed(u, 0));
+        give_needed(u, &r.two);
+        finish(u, &r.two, &p);
+        free(staged);
+        place_release(&p);
+        releases_close(&r);
+    }
+}
+
 /* A base that is not what its manifest says: a wrong size is always seen, wrong bytes if asked. */
 static void test_a_spoiled_base(void **state)
 {
@@ -176,6 +211,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base),
+        cmocka_unit_test(test_a_base_that_is_written_to_between_runs),
         cmocka_unit_test(test_a_spoiled_base),
         cmocka_unit_test(test_two_bases),
         cmocka_unit_test(test_a_base_that_is_not_there),
