@@ -80,6 +80,9 @@ static int open_manifest(struct delta_opened *o, uint64_t raw, uint64_t len, str
 
     if (len > o->info.file_bytes - DELTA_FILE_HEAD_BYTES || raw > MANIFEST_MAX_BYTES || len == 0)
         return err_set(err, ERR_INVALID, "its manifest ends behind it: it was cut, or is damaged");
+    if (len > ZSTD_compressBound((size_t)raw))
+        return err_set(err, ERR_INVALID, "a frame of %llu bytes for a manifest of %llu",
+                       (unsigned long long)len, (unsigned long long)raw);
     frame = mem_alloc((size_t)len);
     r = fd_read_at(o->fd, frame, (size_t)len, DELTA_FILE_HEAD_BYTES, err);
     if (r == 0 && ZSTD_getFrameContentSize(frame, (size_t)len) != raw)

@@ -118,6 +118,22 @@ static void test_full_and_one_file(void **state)
     assert_false(path_exists(tmpdir_path("one.out.tree")));
 }
 
+/* Whole, by its digest; claims a manifest that is larger compressed than it can be. */
+static void write_claim(const char *pack, unsigned char raw, unsigned char frame)
+{
+    enum { DIGEST_AT = 21, REST_AT = DIGEST_AT + HASH_BYTES, BYTES = 200 };
+    unsigned char file[BYTES] = { 'S', 'L', 'B', '1', 'f', raw, [13] = frame };
+    struct sha256 *sha = sha256_new();
+    struct hash digest;
+
+    sha256_add(sha, file, DIGEST_AT);
+    sha256_add(sha, file + REST_AT, BYTES - REST_AT);
+    digest = sha256_done(sha);
+    sha256_free(sha);
+    memcpy(file + DIGEST_AT, digest.b, HASH_BYTES);
+    tmpdir_write(pack, file, BYTES);
+}
+
 static void test_bad_files(void **state)
 {
     const char *pack = tmpdir_path("bad.pack");
@@ -132,6 +148,8 @@ static void test_bad_files(void **state)
     assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "engine delta make");
     tmpdir_write(pack, "SLB1f                                                        ", 60);
     assert_error(delta_file_info(pack, &info, &err), ERR_CORRUPT, &err, "is damaged");
+    write_claim(pack, 1, 100);
+    assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "a frame of 100 bytes");
 }
 
 static void small_pair(const char **base, const char **target)
