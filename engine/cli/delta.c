@@ -377,7 +377,8 @@ int cli_delta(int argc, char **argv)
     }
     o = (struct delta_file_options){ .level = (int)level,
                                      .threads = threads == NOT_GIVEN ? 0 : (unsigned)threads };
-    catch_signals();
+    if (strcmp(argv[0], "info") != 0) /* which leaves nothing, and asks nobody whether to go on */
+        catch_signals();
     if (strcmp(argv[0], "make") == 0 && operands == 4)
         return make(&g, argv + 1, &o);
     if (strcmp(argv[0], "apply") == 0 && operands == 4)

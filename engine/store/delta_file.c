@@ -275,11 +275,11 @@ static int make(struct making *m, const char *base, const char *target, const ch
     if (r == 0)
         r = open_sides(m, base, target, err);
     if (r == 0)
+        r = note(m, "encode", 0, 1, err); /* from now on there is something to clean up */
+    if (r == 0)
         r = open_temp(&m->tmp, &m->fd, path, "tmp", err);
     if (r == 0)
         r = write_head(m, err);
-    if (r == 0)
-        r = note(m, "encode", 0, 1, err);
     if (r == 0)
         r = base == NULL ? make_full(m, err) : make_delta(m, path, err);
     if (r == 0)
