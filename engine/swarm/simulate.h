@@ -13,7 +13,8 @@
  *   - a transfer shares uplink and downlink with others as network.h says, and arrives when its last
  *     byte does (a piece is passed on whole), after the latency of the link: near inside a rack, far
  *     between racks and to the node;
- *   - messages take that latency, and no room;
+ *   - messages take that latency, and no room; but both are one stream, so they come behind the leaf that
+ *     is being sent on the same link. Between the leaves of a piece that has several they are let through;
  *   - a new link costs a handshake; a piece that arrived is hashed and written, one after the other;
  *   - a slow machine has both rates divided; a dying one falls silent at a random moment before
  *     size/rate has passed, and its neighbours notice that only after a while, or by themselves;

@@ -34,7 +34,7 @@ static uint32_t take_edge(struct sim *s)
     if (s->nfree_edges > 0)
         return s->free_edges[--s->nfree_edges];
     VEC_GROW(s->edges, s->nedges, s->edges_cap);
-    s->edges[s->nedges].generation = 0;
+    s->edges[s->nedges] = (struct sim_edge){ .generation = 0 };
     return (uint32_t)s->nedges++;
 }
 
@@ -48,7 +48,10 @@ static uint32_t edge_new(struct sim *s, uint32_t from, uint32_t to)
     uint32_t edge = take_edge(s);
     struct sim_edge *e = &s->edges[edge];
 
-    *e = (struct sim_edge){ .host = { from, to }, .generation = e->generation + 1 };
+    *e = (struct sim_edge){ .host = { from, to },
+                            .generation = e->generation + 1,
+                            .held = { e->held[0], e->held[1] },
+                            .held_cap = { e->held_cap[0], e->held_cap[1] } };
     e->transfer[0] = e->transfer[1] = NO_TRANSFER;
     e->delay_ns = is_near(s, from, to) ? s->o->near_ns : s->o->far_ns;
     for (uint32_t side = 0; side < 2; side++) {
@@ -109,11 +112,27 @@ static void forget(struct sim *s, uint32_t host, uint32_t at)
     }
 }
 
+static void give_message_back(struct sim *s, uint32_t message)
+{
+    VEC_GROW(s->free_messages, s->nfree_messages, s->free_messages_cap);
+    s->free_messages[s->nfree_messages++] = message;
+}
+
+static void drop_held(struct sim *s, struct sim_edge *e)
+{
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; i < e->nheld[side]; i++)
+            give_message_back(s, e->held[side][i]);
+        e->nheld[side] = 0;
+    }
+}
+
 void edge_lose(struct sim *s, uint32_t edge)
 {
     struct sim_edge *e = &s->edges[edge];
 
     e->lost = true;
+    drop_held(s, e);
     for (int side = 0; side < 2; side++) {
         if (e->transfer[side] != NO_TRANSFER)
             network_break(s->network, e->transfer[side], s->now_ns);
@@ -189,6 +208,13 @@ static void count_sent(struct sim *s, const struct sim_edge *e, unsigned side)
         s->r->far_bytes += bytes;
 }
 
+static void send_message(struct sim *s, uint32_t at, uint32_t message)
+{
+    const struct sim_edge *e = edge_of(s, at);
+
+    sim_put(s, s->now_ns + e->delay_ns, SIM_MESSAGE, at ^ 1, e->generation, message, 0);
+}
+
 /* The calendar only has transfers of open edges: these are broken off before an edge is closed. */
 void edge_sent(struct sim *s, const struct calendar_event *event)
 {
@@ -201,6 +227,9 @@ void edge_sent(struct sim *s, const struct calendar_event *event)
     e->transfer[side] = NO_TRANSFER;
     count_sent(s, e, side);
     sim_put(s, s->now_ns + e->delay_ns, SIM_LEAF, at ^ 1, e->generation, leaf, 0);
+    for (size_t i = 0; i < e->nheld[side]; i++)
+        send_message(s, at, e->held[side][i]);
+    e->nheld[side] = 0;
     memmove(e->leaves[side], e->leaves[side] + 1, --e->nleaves[side] * sizeof(e->leaves[0][0]));
     if (e->nleaves[side] > 0)
         start_next(s, at);
@@ -245,7 +274,8 @@ static uint32_t take_message(struct sim *s)
 void edge_say(struct sim *s, uint32_t at, const struct peer_event *e, const void *payload,
               size_t len)
 {
-    const struct sim_edge *edge = edge_of(s, at);
+    struct sim_edge *edge = edge_of(s, at);
+    unsigned side = at % 2;
     uint32_t id;
     struct sim_message *m;
 
@@ -258,7 +288,12 @@ void edge_say(struct sim *s, uint32_t at, const struct peer_event *e, const void
     m->event = *e;
     if (len > 0)
         memcpy(m->payload, payload, len);
-    sim_put(s, s->now_ns + edge->delay_ns, SIM_MESSAGE, at ^ 1, edge->generation, id, 0);
+    if (edge->nleaves[side] == 0 || s->o->bytes / s->o->pieces > LEAF_BYTES) {
+        send_message(s, at, id);
+        return;
+    }
+    VEC_GROW(edge->held[side], edge->nheld[side], edge->held_cap[side]);
+    edge->held[side][edge->nheld[side]++] = id;
 }
 
 void edge_message(struct sim *s, const struct calendar_event *event)
@@ -276,6 +311,5 @@ void edge_message(struct sim *s, const struct calendar_event *event)
             m.event.leaves = (const struct msg_index *)(const void *)m.payload;
         host_hears(s, host, &m.event);
     }
-    VEC_GROW(s->free_messages, s->nfree_messages, s->free_messages_cap);
-    s->free_messages[s->nfree_messages++] = event->c;
+    give_message_back(s, event->c);
 }

@@ -123,6 +123,24 @@ static void bytes_are_conserved(void **state)
     simulate_result_release(&r);
 }
 
+/* On one stream a message comes behind the leaf that is being sent; a piece of several leaves lets it
+ * through. A little more than a leaf is no longer one. */
+static void messages_wait_for_a_leaf(void **state)
+{
+    struct simulate_options o = small(16);
+    struct simulate_result behind, between;
+
+    (void)state;
+    o.pieces = 512;
+    o.bytes = 512 * 262144;
+    behind = run(&o);
+    o.bytes = 512 * 262145;
+    between = run(&o);
+    assert_true(behind.p50 > between.p50);
+    simulate_result_release(&behind);
+    simulate_result_release(&between);
+}
+
 static void the_seed_decides(void **state)
 {
     struct simulate_options o = small(40);
@@ -272,6 +290,7 @@ int main(void)
         cmocka_unit_test(two_machines_trade),
         cmocka_unit_test(the_disk_can_be_the_bottleneck),
         cmocka_unit_test(bytes_are_conserved),
+        cmocka_unit_test(messages_wait_for_a_leaf),
         cmocka_unit_test(the_seed_decides),
         cmocka_unit_test(a_dead_machine_holds_nobody_up),
         cmocka_unit_test(a_slow_machine_is_late_alone),
