@@ -102,6 +102,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     loop_post(loop, stop, loop);
     loop_run(loop);
     link_block_free(seen.kept);
+    map_release(&self.offences);
+    map_release(&self.denied);
     link_blocks_close(self.blocks);
     return 0;
 }

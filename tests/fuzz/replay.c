@@ -44,6 +44,9 @@ void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak)
 
 static void keep_input(void)
 {
+    if (current.data == NULL)
+        return; /* a leak, told at the end: no input of its own */
+
     int fd = open(current.path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     ssize_t done = fd < 0 ? -1 : write(fd, current.data, current.size);
 
@@ -84,6 +87,7 @@ static void run(const uint8_t *data, size_t size)
     alarm(HANG_S);
     LLVMFuzzerTestOneInput(copy, size);
     alarm(0);
+    current.data = NULL;
     free(copy);
 }
 
