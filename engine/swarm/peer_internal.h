@@ -49,6 +49,7 @@ struct peer_view {
     uint64_t served; /* when it was given something last, counted in gifts */
     /* a node's */
     struct bitmap counted; /* pieces that it has or was shown */
+    bool missed;           /* it did not take in time what it was shown last */
     unsigned out;          /* shown and not given */
     int64_t others_ms;     /* when it had got something from somebody else */
 };
@@ -105,7 +106,8 @@ struct peer_pack {
     struct rarity copies; /* pieces, over the views' counted */
     struct peer_out *outs;
     size_t nouts, outs_cap, out_limit;
-    size_t counted;  /* by all views together */
+    size_t counted;  /* pieces, by all views that have not all, together */
+    size_t nfull;    /* views that have */
     int64_t look_ms; /* before that nothing is shown, unless something is taken */
     struct peer_figures figures;
 };

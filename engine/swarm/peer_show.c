@@ -18,13 +18,36 @@ static size_t pieces(const struct peer_pack *k)
     return (k->leaves + k->piece_leaves - 1) / k->piece_leaves;
 }
 
+/* Who has all wants nothing, and is no measure for the others: whoever lies would set it. */
+static void measure(struct peer_view *v, bool with)
+{
+    struct peer_pack *k = v->pack;
+
+    if (bitmap_full(&v->counted))
+        k->nfull = with ? k->nfull + 1 : k->nfull - 1;
+    else
+        k->counted = with ? k->counted + v->counted.set : k->counted - v->counted.set;
+}
+
 static bool count(struct peer_view *v, size_t piece)
 {
-    if (!bitmap_put(&v->counted, piece, true))
+    if (bitmap_get(&v->counted, piece))
         return false;
+    measure(v, false);
+    (void)bitmap_put(&v->counted, piece, true);
+    measure(v, true);
     rarity_add(&v->pack->copies, piece);
-    v->pack->counted++;
     return true;
+}
+
+static void uncount(struct peer_view *v, size_t piece)
+{
+    if (!bitmap_get(&v->counted, piece))
+        return;
+    measure(v, false);
+    (void)bitmap_put(&v->counted, piece, false);
+    measure(v, true);
+    rarity_remove(&v->pack->copies, piece);
 }
 
 static void drop_out(struct peer_pack *k, size_t i)
@@ -51,6 +74,7 @@ static void taken(struct peer_view *v, size_t piece)
     for (size_t i = 0; v->out > 0 && i < k->nouts; i++) {
         if (k->outs[i].view != v || k->outs[i].piece != piece)
             continue;
+        v->missed = false;
         drop_out(k, i);
         return;
     }
@@ -75,9 +99,10 @@ void peer_show_end(struct peer_view *v)
     for (size_t i = k->nouts; i-- > 0;)
         if (k->outs[i].view == v)
             drop_out(k, i);
-    if (v->counted.bits > 0)
-        rarity_remove_all(&k->copies, &v->counted);
-    k->counted -= v->counted.set;
+    if (v->counted.bits == 0)
+        return;
+    rarity_remove_all(&k->copies, &v->counted);
+    measure(v, false);
     bitmap_release(&v->counted);
 }
 
@@ -116,10 +141,8 @@ static void expire(const struct peer *p, struct peer_pack *k, int64_t now_ms)
         if (!peer_up_is_stuck(p, o.view->link, now_ms) &&
             (old_ms < PEER_TAKE_MS || (o.wanted && (double)old_ms < queue_ms)))
             continue;
-        if (bitmap_put(&o.view->counted, o.piece, false)) {
-            rarity_remove(&k->copies, o.piece);
-            k->counted--;
-        }
+        o.view->missed = true;
+        uncount(o.view, o.piece);
         drop_out(k, i);
     }
 }
@@ -134,20 +157,22 @@ static bool is_alone(const struct peer *p, const struct peer_view *v, int64_t no
 /* Of the machines that may be shown something, the one with the fewest pieces, those that are on their
  * way counted. One that is far behind the others is slow, or late: it would pass on late what nobody
  * else has, and there may be more of them than are shown something at a time. The others give to
- * these, and if they do not, it is alone. */
+ * these, and if they do not, it is alone. So is one that did not take what it was shown last. */
 static struct peer_view *least_complete(struct peer *p, const struct peer_pack *k, bool alone,
                                         int64_t now_ms)
 {
     struct peer_view *best = NULL;
     size_t share = k->out_limit / (k->nviews + 1), ties = 0;
     size_t most = share > PEER_OUT ? share : PEER_OUT;
-    size_t least = alone || k->nviews <= PEER_OUT_ALL ? 0 : k->counted / k->nviews / 2;
+    size_t rest = k->nviews - k->nfull;
+    size_t least = alone || rest <= PEER_OUT_ALL ? 0 : k->counted / rest / 2;
 
     LIST_EACH (&k->views, n) {
         struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
 
         if (v->counted.bits == 0 || v->out >= most || bitmap_full(&v->counted) ||
-            v->counted.set < least || peer_up_is_stuck(p, v->link, now_ms) ||
+            v->counted.set < least || (v->missed && !alone) ||
+            peer_up_is_stuck(p, v->link, now_ms) ||
             (best != NULL && v->counted.set > best->counted.set) ||
             (alone && !is_alone(p, v, now_ms)))
             continue;
@@ -176,11 +201,15 @@ static size_t rarest(struct peer *p, const struct peer_view *v)
 
 static bool show_one(struct peer *p, struct peer_pack *k, int64_t now_ms)
 {
-    struct peer_view *v = k->nouts < k->out_limit ? least_complete(p, k, false, now_ms) : NULL;
-    size_t piece = v == NULL ? 0 : rarest(p, v), first, left;
+    struct peer_view *v;
+    size_t piece, first, left;
     struct peer_queued *q;
 
-    if (v != NULL && rarity_of(&k->copies, piece) >= PEER_NODE_COPIES) {
+    if (k->nouts >= k->out_limit)
+        return false;
+    v = least_complete(p, k, false, now_ms);
+    piece = v == NULL ? 0 : rarest(p, v);
+    if (v == NULL || rarity_of(&k->copies, piece) >= PEER_NODE_COPIES) {
         v = least_complete(p, k, true, now_ms); /* the others get it from each other */
         piece = v == NULL ? 0 : rarest(p, v);
     }

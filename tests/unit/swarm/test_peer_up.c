@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "lib/check.h"
+#include "swarm/peer_internal.h"
 
 /* ---- up ---- */
 
@@ -403,6 +404,29 @@ static void a_node_backs_off_after_two_copies(void **state)
 
 /* Two packs, weights 1 and 3, under a limit both ways: bytes go as the weights say, and all together as
  * the limit says; when it is changed, by the new one. */
+/* Whoever says that it has much, or all, may lie: who is far behind is not left out for that. */
+static void a_node_shows_to_who_is_left_alone(void **state)
+{
+    struct world w;
+    size_t shown = 0;
+    int honest;
+
+    (void)state;
+    for (size_t have = 90; have <= LEAVES; have += 10) {
+        world_open(&w, true, LEAVES, LEAVES);
+        for (int i = 0; i < 2 * PEER_OUT_ALL; i++)
+            (void)world_add_link(&w, 0, have);
+        honest = world_add_link(&w, 0, 0);
+        shown = world_count(&w, PEER_HAVE, honest);
+        for (int64_t ms = 0; ms < 8 * PEER_TAKE_MS && shown == 0; ms++) {
+            world_pass(&w, w.now_ms + 1);
+            shown += world_count(&w, PEER_HAVE, honest);
+        }
+        assert_true(shown > 0);
+        world_close(&w);
+    }
+}
+
 static void packs_share_by_weight(void **state)
 {
     enum { LEAF = 1000, RATE = 100 * LEAF, MANY = 4000 };
@@ -483,6 +507,7 @@ int main(void)
         cmocka_unit_test(a_node_gives_nothing_twice_before_all_once),
         cmocka_unit_test(a_node_shows_few_at_a_time),
         cmocka_unit_test(a_node_backs_off_after_two_copies),
+        cmocka_unit_test(a_node_shows_to_who_is_left_alone),
         cmocka_unit_test(packs_share_by_weight),
     };
 
