@@ -391,4 +391,31 @@ static inline void cluster_turn(struct cluster *c, const char *id, const char *s
     }
 }
 
+/* For cmocka: the same test on either database; cluster_of() skips where there is none. */
+static inline int cluster_on_sqlite(void **state)
+{
+    *state = cluster_new(TEST_SQLITE);
+    return 0;
+}
+
+static inline int cluster_on_postgres(void **state)
+{
+    *state = cluster_new(TEST_POSTGRES);
+    return 0;
+}
+
+static inline int cluster_tear_down(void **state)
+{
+    if (*state != NULL)
+        cluster_free(*state);
+    return 0;
+}
+
+static inline struct cluster *cluster_of(void **state)
+{
+    if (*state == NULL)
+        skip();
+    return *state;
+}
+
 #endif

@@ -1,32 +1,6 @@
 /* Deployments through the database: from the trigger to the last row, on SQLite and PostgreSQL. */
 #include "unit/control/cluster.h"
 
-static int on_sqlite(void **state)
-{
-    *state = cluster_new(TEST_SQLITE);
-    return 0;
-}
-
-static int on_postgres(void **state)
-{
-    *state = cluster_new(TEST_POSTGRES);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    if (*state != NULL)
-        cluster_free(*state);
-    return 0;
-}
-
-static struct cluster *cluster_of(void **state)
-{
-    if (*state == NULL)
-        skip();
-    return *state;
-}
-
 static int64_t count(struct cluster *c, const char *sql, const char *a)
 {
     AUTO_FREE char *text = cluster_get(c, sql, a);
@@ -407,10 +381,10 @@ static void found_by_name(void **state)
     }
 }
 
-#define ON_BOTH(test)                                           \
-    { #test, test, on_sqlite, tear_down, NULL },                \
-    {                                                           \
-#test " (postgres)", test, on_postgres, tear_down, NULL \
+#define ON_BOTH(test)                                                           \
+    { #test, test, cluster_on_sqlite, cluster_tear_down, NULL },                \
+    {                                                                           \
+#test " (postgres)", test, cluster_on_postgres, cluster_tear_down, NULL \
     }
 
 int main(int argc, char **argv)

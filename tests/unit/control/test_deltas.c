@@ -8,32 +8,6 @@
 
 enum { BYTES = 5 << 20 };
 
-static int on_sqlite(void **state)
-{
-    *state = cluster_new(TEST_SQLITE);
-    return 0;
-}
-
-static int on_postgres(void **state)
-{
-    *state = cluster_new(TEST_POSTGRES);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    if (*state != NULL)
-        cluster_free(*state);
-    return 0;
-}
-
-static struct cluster *cluster_of(void **state)
-{
-    if (*state == NULL)
-        skip();
-    return *state;
-}
-
 /* --- artifacts --- */
 
 /* The next builds yield BYTES random bytes, of which the last ones say which version it is. */
@@ -427,10 +401,10 @@ static void a_base_that_was_collected_is_not_wanted(void **state)
     deploy_free(d);
 }
 
-#define ON_BOTH(f)                                            \
-    cmocka_unit_test_setup_teardown(f, on_sqlite, tear_down), \
-    {                                                         \
-#f " on PostgreSQL", f, on_postgres, tear_down, NULL  \
+#define ON_BOTH(f)                                                            \
+    cmocka_unit_test_setup_teardown(f, cluster_on_sqlite, cluster_tear_down), \
+    {                                                                         \
+#f " on PostgreSQL", f, cluster_on_postgres, cluster_tear_down, NULL  \
     }
 
 int main(int argc, char **argv)
@@ -438,7 +412,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         ON_BOTH(bases_are_what_machines_run),
         ON_BOTH(one_is_made_and_told_to_the_regions),
-        cmocka_unit_test_setup_teardown(what_goes_wrong_holds_nothing_up, on_sqlite, tear_down),
+        cmocka_unit_test_setup_teardown(what_goes_wrong_holds_nothing_up, cluster_on_sqlite,
+                                        cluster_tear_down),
         ON_BOTH(a_lie_is_found_out),
         ON_BOTH(a_dead_worker_ends_it),
         ON_BOTH(an_abort_cancels_the_job),

@@ -4,32 +4,6 @@
 
 #define COMMIT_C "cccccccccccccccccccccccccccccccccccccccc"
 
-static int on_sqlite(void **state)
-{
-    *state = cluster_new(TEST_SQLITE);
-    return 0;
-}
-
-static int on_postgres(void **state)
-{
-    *state = cluster_new(TEST_POSTGRES);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    if (*state != NULL)
-        cluster_free(*state);
-    return 0;
-}
-
-static struct cluster *cluster_of(void **state)
-{
-    if (*state == NULL)
-        skip();
-    return *state;
-}
-
 /* The next builds yield this content. Gives the artifact's digest. */
 static char *publish(struct cluster *c, const char *text)
 {
@@ -248,9 +222,9 @@ static void what_makes_no_sense(void **state)
     assert_non_null(strstr(c->err.text, "release"));
 }
 
-#define BOTH(test)                                               \
-    cmocka_unit_test_setup_teardown(test, on_sqlite, tear_down), \
-        cmocka_unit_test_setup_teardown(test, on_postgres, tear_down)
+#define BOTH(test)                                                               \
+    cmocka_unit_test_setup_teardown(test, cluster_on_sqlite, cluster_tear_down), \
+        cmocka_unit_test_setup_teardown(test, cluster_on_postgres, cluster_tear_down)
 
 int main(int argc, char **argv)
 {

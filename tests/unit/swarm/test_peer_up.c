@@ -427,6 +427,19 @@ static void a_node_shows_to_who_is_left_alone(void **state)
     }
 }
 
+/* What is given is sent, what is asked for arrives. */
+static void do_at_once(struct peer *p, const struct peer_action *a, int64_t now_ms)
+{
+    struct peer_event e = { .link = a->link, .pack = a->pack, .first = a->first };
+
+    if (a->kind != PEER_GIVE && a->kind != PEER_WANT)
+        return;
+    if (a->kind == PEER_WANT)
+        assert_true(peer_takes(p, a->link, a->pack, a->first, now_ms));
+    e.kind = a->kind == PEER_WANT ? PEER_VERIFIED : PEER_SENT;
+    peer_step(p, &e, now_ms);
+}
+
 static void packs_share_by_weight(void **state)
 {
     enum { LEAF = 1000, RATE = 100 * LEAF, MANY = 4000 };
@@ -468,20 +481,9 @@ static void packs_share_by_weight(void **state)
         }
         peer_step(p, &(struct peer_event){ .kind = PEER_TICK }, now_ms);
         while (peer_next(p, &a)) {
-            struct peer_event sent = { .kind = PEER_SENT, .link = link };
-
-            if (a.kind == PEER_GIVE) {
-                given[a.pack == pack[3]]++;
-                peer_step(p, &sent, now_ms);
-            } else if (a.kind == PEER_WANT) {
-                asked[a.pack == pack[1]]++;
-                assert_true(peer_takes(p, link, a.pack, a.first, now_ms));
-                peer_step(
-                    p,
-                    &(struct peer_event){
-                        .kind = PEER_VERIFIED, .link = link, .pack = a.pack, .first = a.first },
-                    now_ms);
-            }
+            given[a.pack == pack[3]] += a.kind == PEER_GIVE;
+            asked[a.pack == pack[1]] += a.kind == PEER_WANT;
+            do_at_once(p, &a, now_ms);
         }
     }
     assert_in_range(asked[0] + asked[1], 2900, 3100); /* 100 a second, then 50 */
