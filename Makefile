@@ -55,7 +55,7 @@ unit_bin := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit_src))
 tool_bin := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(tool_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 
-.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta soak-delta bench-delta-large bench-swarm bench-swarm-cpu bench-idle FORCE
+.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta soak-delta soak-kills bench-delta-large bench-swarm bench-swarm-cpu bench-idle FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -101,6 +101,10 @@ bench-delta-large: all
 ## make soak-delta CASES=10000 SEED=1   make, apply and harm that many generated deltas
 soak-delta: $(OUT)/unit/delta/test_properties
 	DELTA_CASE=$(or $(SEED),1) DELTA_CASES=$(or $(CASES),10000) $<
+
+## make soak-kills SEGMENTS=12   kill -9 at every change that an apply makes (`make check`: some of them)
+soak-kills: $(OUT)/unit/store/test_delta_killed $(OUT)/unit/agent/test_assemble_killed
+	for test in $^; do KILL_STRIDE=1 KILL_SEGMENTS=$(or $(SEGMENTS),12) $$test || exit 1; done
 
 ## make bench-swarm   a file to many machines behind shaped links, beside other programs (root;
 ##                    PEERS=16 RATE=100 SIZE=128 ONLY=ours and more: see tests/bench/swarm)

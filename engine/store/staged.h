@@ -14,9 +14,11 @@ struct staged { /* all borrowed */
     struct hash zeros;          /* the SHA-256 of a segment of zeros */
 };
 
-/* Reads segment i into data (room for SEGMENT_BYTES), unless nothing of it was written, and compares
- * its digest. *ret_touched: something was written where it lies, in files that are not local. What
- * cannot be read is not there. */
-bool staged_holds(const struct staged *s, size_t i, unsigned char *data, bool *ret_touched);
+/* Reads segment i into data (room for SEGMENT_BYTES) and compares its digest. If it is not `said` to
+ * be there and nothing of it was written, it is not read (segments of zeros are). *ret_touched:
+ * something was written where it lies, in files that are not local. What cannot be read is not
+ * there. */
+bool staged_holds(const struct staged *s, size_t i, bool said, unsigned char *data,
+                  bool *ret_touched);
 
 #endif

@@ -175,7 +175,7 @@ static int salvage(struct unpack *u, bool verify, struct err *err)
 
         if (said && (!verify || all_local(u, i)))
             continue;
-        holds = staged_holds(&staged, i, data, &touched);
+        holds = staged_holds(&staged, i, said, data, &touched);
         bitmap_put(&u->stale, i, !holds && touched);
         if (holds == said)
             continue;

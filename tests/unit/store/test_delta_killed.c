@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -14,7 +15,8 @@
 #include "store/pack_source.h"
 #include "store/tree.h"
 
-enum { SEGMENTS_MAX = 16 };
+/* IN_FLIGHT: of a batch being decoded, and of the one being written beside it. */
+enum { SEGMENTS_MAX = 128, IN_FLIGHT = 2 * PACK_SOURCE_TOGETHER };
 
 /* Which segments were decoded, counted across processes. The linker leads the calls here. */
 static unsigned *decoded;
@@ -61,8 +63,12 @@ int __wrap_full_read_segment(struct full_decoder *d, const struct full *f, const
 struct scene {
     const char *base, *target, *pack, *out;
     bool tree;
+    struct delta_file_options options;
     size_t kills, repeated;
-    struct tree *content; /* the target's */
+    struct tree *content;       /* the target's */
+    struct hash target_id;      /* its artifact */
+    bool on_disk[SEGMENTS_MAX]; /* after the last run */
+    unsigned char *segment;
 };
 
 static int apply(void *arg)
@@ -70,7 +76,7 @@ static int apply(void *arg)
     const struct scene *s = arg;
     struct delta_file_info info;
     struct err err = ERR_INIT;
-    int r = delta_file_apply(s->base, s->pack, s->out, NULL, &info, &err);
+    int r = delta_file_apply(s->base, s->pack, s->out, &s->options, &info, &err);
 
     if (r < 0)
         fprintf(stderr, "%s\n", err.text);
@@ -88,69 +94,118 @@ static bool files_equal(const char *a, const char *b)
            stat(b, &sb) == 0 && sa.st_mode == sb.st_mode;
 }
 
+static bool is_right(const struct scene *s)
+{
+    return s->tree ? trees_equal(s->target, s->out) : files_equal(s->target, s->out);
+}
+
 static void assert_made(const struct scene *s)
 {
     AUTO_FREE char *part = mem_printf("%s.part", s->out);
-    AUTO_FREE char *tree = mem_printf("%s.tree", s->out);
 
-    assert_true(s->tree ? trees_equal(s->target, s->out) : files_equal(s->target, s->out));
+    assert_true(is_right(s));
     assert_false(path_exists(part));
-    assert_false(path_exists(tree));
 }
 
-/* Is segment i in the staging, every byte? */
+/* What a file has of a span. Where it has not grown to yet, there will be zeros, unless somebody
+ * writes there; to its last byte it grows by being written. */
+static bool read_span(const char *dir, const struct entry *e, const struct span *span, void *data)
+{
+    AUTO_FREE char *path = mem_printf("%s/%s", dir, e->path);
+    bool is_end = span->in_file + span->len == e->size;
+    int fd = open(path, O_RDONLY);
+    ssize_t n = fd < 0 ? -1 : pread(fd, data, span->len, (off_t)span->in_file);
+
+    if (fd >= 0)
+        close(fd);
+    return n >= 0 && (!is_end || (size_t)n == span->len);
+}
+
 static bool is_staged(const struct scene *s, size_t i)
 {
     const struct manifest *m = tree_manifest(s->content);
     AUTO_FREE char *dir = mem_printf("%s.part/staging/tree", s->out);
-    AUTO_FREE unsigned char *data = mem_alloc(SEGMENT_BYTES);
-    size_t len = manifest_segment_bytes(m, i);
+    struct span span;
     struct hash h;
 
-    if (tree_read_segment(dir, m, i, data, NULL) < 0)
-        return false;
-    h = sha256_of(data, len);
+    memset(s->segment, 0, SEGMENT_BYTES);
+    for (size_t k = 0; k < m->nentries; k++) {
+        if (manifest_span(m, i, k, &span) &&
+            !read_span(dir, &m->entries[k], &span, s->segment + span.in_segment))
+            return false;
+    }
+    h = sha256_of(s->segment, manifest_segment_bytes(m, i));
     return hash_equal(&h, &m->segments[i]);
 }
 
-/* Killed once at change n, and applied again: right, and what was on disk was not decoded twice. */
-static bool killed_once(struct scene *s, size_t n, enum kill_how how)
+/* Which segments are on disk, every byte: in the staging, or in what became of it. */
+static void look(const struct scene *s, bool on_disk[SEGMENTS_MAX])
 {
-    size_t segments = tree_manifest(s->content)->nsegments;
-    bool staged[SEGMENTS_MAX] = { false };
-    unsigned repeated = 0;
+    char hex[HASH_HEX];
+    AUTO_FREE char *moved = mem_printf("%s.part/%s", s->out, hash_hex(&s->target_id, hex));
+    bool whole = path_exists(s->out) || path_exists(moved);
 
-    tmpdir_remove(s->out);
-    memset(decoded, 0, SEGMENTS_MAX * sizeof(*decoded));
-    if (!kill_at(n, how, apply, s))
-        return false;
-    /* What has its name, is whole. */
-    if (path_exists(s->out))
-        assert_true(s->tree ? trees_equal(s->target, s->out) : files_equal(s->target, s->out));
-    for (size_t i = 0; i < segments; i++)
-        staged[i] = decoded[i] > 0 && is_staged(s, i);
-    assert_int_equal(apply(s), 0);
-    assert_made(s);
-    for (size_t i = 0; i < segments; i++) {
-        assert_true(decoded[i] <= (staged[i] ? 1 : 2));
-        repeated += decoded[i] == 2;
-    }
-    /* Those that were being written, and those decoded beside them. */
-    assert_true(repeated <= 2 * PACK_SOURCE_TOGETHER);
-    s->kills++;
-    s->repeated += repeated;
-    return true;
+    for (size_t i = 0; i < tree_manifest(s->content)->nsegments; i++)
+        on_disk[i] = whole || is_staged(s, i);
 }
 
-static void kill_all(struct scene *s, enum kill_how how)
+/* Applied, killed at change n (SIZE_MAX: not killed). No segment is decoded that was on disk, none
+ * twice, and all that was decoded is on disk after it but for what was under way. */
+static bool run(struct scene *s, size_t n, enum kill_how how)
 {
-    while (killed_once(s, s->kills, how))
-        continue;
-    assert_made(s); /* the last one came to the end by itself */
-    assert_true(s->kills > 30);
+    bool killed = n != SIZE_MAX, after[SEGMENTS_MAX] = { false };
+    size_t under_way = 0;
+
+    memset(decoded, 0, SEGMENTS_MAX * sizeof(*decoded));
+    if (killed)
+        killed = kill_at(n, how, apply, s);
+    else
+        assert_int_equal(apply(s), 0);
+    if (!killed)
+        assert_made(s);
+    else if (path_exists(s->out)) /* what has its name, is whole */
+        assert_true(is_right(s));
+    look(s, after);
+    for (size_t i = 0; i < tree_manifest(s->content)->nsegments; i++) {
+        assert_true(decoded[i] <= (s->on_disk[i] ? 0 : 1));
+        assert_true(after[i] || !s->on_disk[i]);
+        under_way += decoded[i] > 0 && !after[i];
+    }
+    assert_true(under_way <= (killed ? IN_FLIGHT : 0));
+    memcpy(s->on_disk, after, sizeof(after));
+    s->kills += killed;
+    s->repeated += under_way;
+    return killed;
+}
+
+static void forget(struct scene *s)
+{
+    tmpdir_remove(s->out);
+    memset(s->on_disk, 0, sizeof(s->on_disk));
+}
+
+/* Killed at every stride-th change, and applied again. */
+static void kill_all(struct scene *s, enum kill_how how, size_t stride)
+{
+    forget(s);
+    for (size_t n = 0; run(s, n, how); n += stride) {
+        run(s, SIZE_MAX, how);
+        forget(s);
+    }
     assert_true(s->repeated > 0); /* else nothing was killed while it wrote */
     print_message("# %zu kills, %zu segments decoded twice\n", s->kills, s->repeated);
-    tree_close(s->content);
+}
+
+/* Each run is killed at its n-th change, until one comes to the end. */
+static void kill_again_and_again(struct scene *s, size_t n)
+{
+    size_t kills = 0;
+
+    forget(s);
+    while (run(s, n, KILL_TORN))
+        kills++;
+    assert_true(kills > 2);
+    print_message("# killed %zu times in a row\n", kills);
 }
 
 static void write_at(const char *dir, const char *name, const void *data, size_t len)
@@ -185,6 +240,46 @@ static void two_trees(struct scene *s)
     free(data);
 }
 
+/* Mostly zeros, so that many segments cost little: no segment is all zeros. */
+static unsigned char *thin_bytes(struct random *r, size_t len)
+{
+    unsigned char *data = mem_calloc(len, 1);
+
+    for (size_t at = 0; at + 4096 <= len; at += 1 << 19)
+        random_fill(r, data + at, 4096);
+    return data;
+}
+
+/* `segments` and some: a file of that many, of which a few segments change not at all, and files of
+ * which some span a segment's end; one that is unchanged has a segment for itself. */
+static void many_segments(struct scene *s, size_t segments)
+{
+    struct random r = { 29 };
+    size_t len = segments * SEGMENT_BYTES + 70000, same = 2 * SEGMENT_BYTES;
+    unsigned char *data = thin_bytes(&r, len);
+
+    s->base = tmpdir_fresh();
+    s->target = tmpdir_fresh();
+    s->tree = true;
+    for (int i = 0; i < 2; i++) {
+        const char *dir = i == 0 ? s->base : s->target;
+
+        write_at(dir, "a/large", data, len);
+        write_at(dir, "b/same", data + 1000, same);
+        for (unsigned char k = 0; k < 12; k++) {
+            AUTO_FREE char *name = mem_printf("c/%u", k);
+
+            write_at(dir, name, data + k * 9000UL, 700000);
+        }
+        for (size_t k = 0; k < len; k += SEGMENT_BYTES / 2 + 5000) {
+            if (k / SEGMENT_BYTES % 5 != 3)
+                data[k] ^= 255;
+        }
+        memmove(data + 1000 + same, data + 1000 + same + 64, 100000);
+    }
+    free(data);
+}
+
 static void make_scene(struct scene *s, bool delta)
 {
     static int scenes;
@@ -196,8 +291,16 @@ static void make_scene(struct scene *s, bool delta)
     s->out = tmpdir_path("out%d", scenes++);
     s->base = delta ? s->base : NULL;
     assert_ok(delta_file_make(s->base, s->target, s->pack, NULL, &stats, &info, &err), &err);
+    s->target_id = info.target;
+    s->segment = mem_alloc(SEGMENT_BYTES);
     assert_ok(tree_open(&s->content, s->target, &err), &err);
     assert_ok(tree_read(s->content, NULL, NULL, &err), &err);
+}
+
+static void scene_release(struct scene *s)
+{
+    free(s->segment);
+    tree_close(s->content);
 }
 
 static const char *large_of(const char *dir)
@@ -213,7 +316,9 @@ static void test_tree(void **state)
 
         two_trees(&s);
         make_scene(&s, true);
-        kill_all(&s, torn ? KILL_TORN : KILL_BEFORE);
+        kill_all(&s, torn ? KILL_TORN : KILL_BEFORE, 1);
+        assert_true(s.kills > 30);
+        scene_release(&s);
     }
 }
 
@@ -226,7 +331,9 @@ static void test_file_of_a_full_pack(void **state)
     s.target = large_of(s.target);
     s.tree = false;
     make_scene(&s, false);
-    kill_all(&s, KILL_BEFORE);
+    kill_all(&s, KILL_BEFORE, 1);
+    assert_true(s.kills > 30);
+    scene_release(&s);
 }
 
 static void test_file(void **state)
@@ -239,7 +346,59 @@ static void test_file(void **state)
     s.target = large_of(s.target);
     s.tree = false;
     make_scene(&s, true);
-    kill_all(&s, KILL_TORN);
+    kill_all(&s, KILL_TORN, 1);
+    assert_true(s.kills > 30);
+    scene_release(&s);
+}
+
+static size_t setting(const char *name, size_t otherwise)
+{
+    const char *text = getenv(name);
+
+    return text == NULL ? otherwise : (size_t)strtoul(text, NULL, 10);
+}
+
+/* Much is on disk when it is killed, and much is not. KILL_STRIDE and KILL_SEGMENTS in the
+ * environment: for the long run of all of it (`make soak-kills`). */
+static void kill_scene_of_many(bool tree, bool delta, unsigned threads, enum kill_how how)
+{
+    struct scene s = { .options = { .threads = threads } };
+
+    many_segments(&s, setting("KILL_SEGMENTS", 12));
+    if (!tree) {
+        s.base = large_of(s.base);
+        s.target = large_of(s.target);
+        s.tree = false;
+    }
+    make_scene(&s, delta);
+    assert_in_range(tree_manifest(s.content)->nsegments, 12, SEGMENTS_MAX);
+    kill_all(&s, how, setting("KILL_STRIDE", 31));
+    kill_again_and_again(&s, 40);
+    scene_release(&s);
+}
+
+static void test_many_segments_of_a_tree(void **state)
+{
+    (void)state;
+    kill_scene_of_many(true, true, 2, KILL_TORN);
+}
+
+static void test_many_segments_on_one_thread(void **state)
+{
+    (void)state;
+    kill_scene_of_many(true, true, 1, KILL_BEFORE);
+}
+
+static void test_many_segments_of_a_file(void **state)
+{
+    (void)state;
+    kill_scene_of_many(false, true, 2, KILL_BEFORE);
+}
+
+static void test_many_segments_of_a_full_pack(void **state)
+{
+    (void)state;
+    kill_scene_of_many(true, false, 2, KILL_TORN);
 }
 
 int main(void)
@@ -248,6 +407,10 @@ int main(void)
         cmocka_unit_test(test_tree),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_file_of_a_full_pack),
+        cmocka_unit_test(test_many_segments_of_a_tree),
+        cmocka_unit_test(test_many_segments_on_one_thread),
+        cmocka_unit_test(test_many_segments_of_a_file),
+        cmocka_unit_test(test_many_segments_of_a_full_pack),
     };
 
     decoded = shared_memory(SEGMENTS_MAX * sizeof(*decoded));

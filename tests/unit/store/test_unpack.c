@@ -454,6 +454,50 @@ static void test_holes(void **state)
     free(data);
 }
 
+/* Written, and all zeros at its end or everywhere: the file is shorter than it will be. Whoever goes
+ * on and believes nothing finds it all the same, and the file's last byte is never left out. */
+static void test_holes_are_found_again(void **state)
+{
+    enum { HERE = 65536, LEN = 3 * SEGMENT_BYTES + 100000, SEGMENTS = 4 };
+    const char *dir = tmpdir_fresh(), *base_dir = tmpdir_fresh();
+    unsigned char *data = mem_calloc(LEN, 1);
+    struct err err = ERR_INIT;
+    struct source s, base;
+
+    (void)state;
+    memset(data + SEGMENT_BYTES + 70000, 7, HERE);
+    tmpdir_write(in(base_dir, "a"), data + SEGMENT_BYTES + 70000, HERE);
+    tmpdir_write(in(dir, "a"), data + SEGMENT_BYTES + 70000, HERE);
+    tmpdir_write(in(dir, "sparse"), data, LEN);
+    base = source_of(base_dir);
+    s = source_of(dir);
+    for (size_t given = 0; given < SEGMENTS; given++) {
+        struct place p = place_new();
+        struct unpack_base b = { base.dir, base.m };
+        struct unpack_options o = { .staging = p.staging,
+                                    .dest = p.dest,
+                                    .manifest = s.m,
+                                    .artifact = s.artifact,
+                                    .bases = &b,
+                                    .nbases = 1,
+                                    .verify_staged = true };
+        struct unpack *u = NULL;
+
+        assert_ok(unpack_open(&u, &o, &err), &err);
+        assert_ok(give(u, &s, given, &err), &err);
+        unpack_close(u);
+        assert_ok(unpack_open(&u, &o, &err), &err);
+        assert_false(unpack_needed(u, given));
+        assert_int_equal(unpack_needed(u, SEGMENTS - 1), given != SEGMENTS - 1);
+        give_needed(u, &s);
+        finish(u, &s, &p);
+        place_release(&p);
+    }
+    free(data);
+    tree_close(s.tree);
+    tree_close(base.tree);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -472,6 +516,7 @@ int main(void)
         cmocka_unit_test(test_many_small_files),
         cmocka_unit_test(test_no_room_for_the_staging),
         cmocka_unit_test(test_holes),
+        cmocka_unit_test(test_holes_are_found_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
