@@ -289,15 +289,17 @@ static int make(const struct globals *g, char **operands, struct delta_file_opti
     return EXIT_OK;
 }
 
-static int apply(const struct globals *g, char **operands)
+static int apply(const struct globals *g, char **operands, struct delta_file_options *o)
 {
     struct meter m = { .shows = g->progress == PROGRESS_TTY };
-    struct delta_file_options o = { .progress = step, .ctx = &m };
     struct delta_file_info info;
     struct err err = ERR_INIT;
     const char *base = strcmp(operands[0], "-") == 0 ? NULL : operands[0];
-    int r = delta_file_apply(base, operands[1], operands[2], &o, &info, &err);
+    int r;
 
+    o->progress = step;
+    o->ctx = &m;
+    r = delta_file_apply(base, operands[1], operands[2], o, &info, &err);
     stop(&m);
     if (r < 0)
         return failed(g, &err);
@@ -354,7 +356,7 @@ int cli_delta(int argc, char **argv)
     int64_t level = DELTA_LEVEL, threads = NOT_GIVEN;
     const struct flag flags[] = {
         { "level", FLAG_INT, &level, "N", "1 (fast) to 19 (small); 3" },
-        { "threads", FLAG_INT, &threads, "N", "of the encoder; as many as processors" },
+        { "threads", FLAG_INT, &threads, "N", "as many as processors" },
     };
     const struct verb verb = {
         "delta make BASE TARGET PACK | delta apply BASE PACK OUT | delta info PACK",
@@ -382,7 +384,7 @@ int cli_delta(int argc, char **argv)
     if (strcmp(argv[0], "make") == 0 && operands == 4)
         return make(&g, argv + 1, &o);
     if (strcmp(argv[0], "apply") == 0 && operands == 4)
-        return apply(&g, argv + 1);
+        return apply(&g, argv + 1, &o);
     if (strcmp(argv[0], "info") == 0 && operands == 2)
         return info(&g, argv[1]);
     err_set(&err, ERR_INVALID, "usage: engine %s", verb.usage);

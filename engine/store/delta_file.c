@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #include "base/mem.h"
 #include "io/files.h"
@@ -16,8 +15,6 @@
 #include "store/pack_source.h"
 #include "store/pack_trial.h"
 #include "store/side.h"
-
-enum { MANIFEST_LEVEL = 9 };
 
 struct making {
     const struct delta_file_options *o;
@@ -88,27 +85,37 @@ static int open_temp(char **ret_path, int *ret_fd, const char *path, const char 
     return 0;
 }
 
-/* The file's own head, in front of the pack. */
-static int write_head(struct making *m, struct err *err)
+/* The file's own head, in front of the pack. d: of a delta. */
+static int write_head(struct making *m, const struct delta *d, struct err *err)
 {
-    const struct buf *manifest = &m->target.encoded;
-    AUTO_BUF b = BUF_INIT;
-    size_t bound = ZSTD_compressBound(manifest->len), size;
+    AUTO_BUF head = BUF_INIT;
+    int r = delta_file_head(&head, m->target.is_tree, m->target.m, m->base.m, d, err);
 
-    buf_reserve(&b, DELTA_FILE_HEAD_BYTES + bound);
-    size = ZSTD_compress(b.data + DELTA_FILE_HEAD_BYTES, bound, manifest->data, manifest->len,
-                         MANIFEST_LEVEL);
-    if (ZSTD_isError(size))
-        return err_set(err, ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(size));
-    memset(b.data, 0, DELTA_FILE_HEAD_BYTES);
-    memcpy(b.data, "SLB1", 4);
-    b.data[4] = m->target.is_tree ? 'd' : 'f';
-    for (int i = 0; i < 8; i++) {
-        b.data[5 + i] = (char)(unsigned char)((uint64_t)manifest->len >> (8 * i));
-        b.data[13 + i] = (char)(unsigned char)((uint64_t)size >> (8 * i));
-    }
-    m->start = DELTA_FILE_HEAD_BYTES + size;
-    return fd_write_at(m->fd, b.data, (size_t)m->start, 0, err);
+    m->start = head.len;
+    return r < 0 ? r : fd_write_at(m->fd, head.data, head.len, 0, err);
+}
+
+/* The head of a delta pack, read from memory. */
+static int read_memory(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
+{
+    const struct buf *b = ctx;
+
+    if (offset > b->len || len > b->len - offset)
+        return err_set(err, ERR_INTERNAL, "the head of a new pack ends early");
+    memcpy(data, b->data + offset, len);
+    return 0;
+}
+
+static int write_heads(struct making *m, struct buf *head, struct err *err)
+{
+    struct delta *d = NULL;
+    int r = delta_read(&d, read_memory, head, head->len + m->at, m->base.m, &m->base.id,
+                       m->target.m, &m->target.id, err);
+
+    if (r == 0)
+        r = write_head(m, d, err);
+    delta_free(d);
+    return r < 0 ? r : write_pack(m, head->data, head->len, 0, err);
 }
 
 static int copy_payloads(struct making *m, uint64_t to, struct err *err)
@@ -151,7 +158,7 @@ static int make_delta(struct making *m, const char *path, struct err *err)
     if (r == 0)
         r = delta_encode(&o, &head, m->stats, err);
     if (r == 0)
-        r = write_pack(m, head.data, head.len, 0, err);
+        r = write_heads(m, &head, err);
     return r < 0 ? r : copy_payloads(m, head.len, err);
 }
 
@@ -161,8 +168,10 @@ static int make_full(struct making *m, struct err *err)
     const struct search_target target = { t, &m->target.files, NULL };
     struct full_encoder *e = NULL;
     unsigned char *data = mem_alloc(SEGMENT_BYTES);
-    int r = full_encoder_new(&e, t->nsegments, m->o->level, write_pack, m, err);
+    int r = write_head(m, NULL, err);
 
+    if (r == 0)
+        r = full_encoder_new(&e, t->nsegments, m->o->level, write_pack, m, err);
     for (size_t i = 0; r == 0 && i < t->nsegments; i++) {
         size_t len = manifest_segment_bytes(t, i);
 
@@ -278,8 +287,6 @@ static int make(struct making *m, const char *base, const char *target, const ch
         r = note(m, "encode", 0, 1, err); /* from now on there is something to clean up */
     if (r == 0)
         r = open_temp(&m->tmp, &m->fd, path, "tmp", err);
-    if (r == 0)
-        r = write_head(m, err);
     if (r == 0)
         r = base == NULL ? make_full(m, err) : make_delta(m, path, err);
     if (r == 0)

@@ -1,10 +1,13 @@
 /* delta_file.h - packs as files of their own: what `engine delta` works with.
  *
- * A pack refers to the manifest of its artifact, which travels beside it. A delta file holds both:
- *   "SLB1"  u8 'f' (the artifact is one file) or 'd' (a tree)  u64 manifest bytes  u64 frame bytes
+ * A pack refers to the manifests of its artifacts, which travel beside it. A delta file holds all:
+ *   "SLB2"  u8 'f' (the artifact is one file) or 'd' (a tree)
+ *   u64 bytes of the target's manifest  u64 of the base's (0: a full pack)  u64 frame bytes
  *   32 bytes: SHA-256 of all of the file but these
- *   frame: the target's manifest, one zstd frame     then the pack, full or delta, to the end
- * (little-endian). Its base is not in it: delta_file_apply() hashes what it is given.
+ *   frame: both manifests, one zstd frame            then the pack, full or delta, to the end
+ * (little-endian). A digest that nobody needs is zero in them: of every segment of the base, and of
+ * each segment of the target that is a copy. What is a copy is made of whole files, whose digests
+ * are there; so the file of a target that did not change is small however large the target is.
  *
  * Blocks, with threads of its own. */
 #ifndef STORE_DELTA_FILE_H

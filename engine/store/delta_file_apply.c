@@ -1,8 +1,10 @@
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "io/files.h"
+#include "store/base_check.h"
 #include "store/crew.h"
 #include "store/delta_file_internal.h"
 #include "store/delta_paths.h"
@@ -12,8 +14,12 @@
 #include "store/workplace.h"
 
 struct applying {
+    const char *base_path, *pack_path; /* as given; base_path NULL: none */
     struct delta_opened pack;
-    struct side base;
+    char *base_dir;                /* that the base's paths are beneath */
+    struct base_check *base_check; /* NULL: it is a full pack */
+    struct tree_files *reader;
+    struct delta_files base_files;
     struct pack_source *source;
     struct unpack *unpack;
     const struct delta_file_options *o;
@@ -49,6 +55,17 @@ struct relay {
     int status[2];            /* of decoding, of writing */
     struct err err[2];
 };
+
+/* All that goes on at the same time: the base is hashed while it is read to decode. */
+struct work {
+    struct applying *a;
+    pthread_mutex_t lock; /* of done, and of the progress callback */
+    uint64_t done, total; /* bytes */
+    int status[CREW_MAX + 1];
+    struct err err[CREW_MAX + 1];
+};
+
+enum { JOB_HASH, JOB_DECODE }; /* and any number that hash, too */
 
 /* The first segments from i on that are needed. */
 static void choose(const struct applying *a, struct batch *b, size_t i)
@@ -101,18 +118,38 @@ static int relay_step(struct relay *r, const struct delta_pool *pool, struct err
     return 0;
 }
 
-static int unpack_all(struct applying *a, struct err *err)
+static int advance(void *work, uint64_t bytes)
 {
+    struct work *w = work;
+    const struct delta_file_options *o = w->a->o;
+    int r = 0;
+
+    pthread_mutex_lock(&w->lock);
+    w->done += bytes;
+    if (o->progress != NULL)
+        r = o->progress(o->ctx, "apply", w->done, w->total);
+    pthread_mutex_unlock(&w->lock);
+    return r < 0 ? r : 0;
+}
+
+/* The base is not what it should be, or what it is does not matter any more. */
+static bool is_over(const struct applying *a)
+{
+    return a->base_check != NULL && base_check_is_stopped(a->base_check);
+}
+
+static int decode_all(struct work *w, struct err *err)
+{
+    struct applying *a = w->a;
     struct delta_pool pool = { a->o->threads < 2 ? 1 : 2, crew_each, &pool };
     struct relay relay = { .a = a };
-    size_t total = a->pack.m->nsegments;
     int r = 0;
 
     relay.next.data = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
     relay.ready.data = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
     choose(a, &relay.next, 0);
-    for (;;) {
-        if (a->o->progress != NULL && a->o->progress(a->o->ctx, "apply", relay.next.i, total) < 0)
+    while (!is_over(a)) {
+        if (advance(w, relay.ready.n * SEGMENT_BYTES) < 0)
             r = err_set(err, ERR_CANCELLED, "stopped");
         if (r < 0 || relay.next.n + relay.ready.n == 0)
             break;
@@ -120,6 +157,66 @@ static int unpack_all(struct applying *a, struct err *err)
     }
     free(relay.next.data);
     free(relay.ready.data);
+    return r;
+}
+
+static void work_job(void *arg, size_t job, unsigned worker)
+{
+    struct work *w = arg;
+    struct applying *a = w->a;
+    struct err *err = &w->err[job];
+
+    (void)worker;
+    if (job != JOB_DECODE) {
+        if (a->base_check != NULL)
+            w->status[job] = base_check_hash(a->base_check, advance, w, err);
+        return;
+    }
+    w->status[job] = decode_all(w, err);
+    /* What does not decode may do so for a wrong base: then its files tell more. */
+    if (w->status[job] < 0 && a->base_check != NULL && err->code != ERR_CORRUPT &&
+        err->code != ERR_NOT_FOUND)
+        base_check_stop(a->base_check);
+}
+
+static int other_base(const struct applying *a, struct err *err)
+{
+    if (err->code != ERR_INVALID)
+        return err->code == ERR_CANCELLED ? -(int)err->code
+                                          : err_wrap(err, "BASE %s", a->base_path);
+    return err_wrap(err, "PACK %s was made from another base than BASE %s", a->pack_path,
+                    a->base_path);
+}
+
+/* The base's failures come first: they may be why nothing decodes. */
+static int outcome(const struct work *w, size_t jobs, struct err *err)
+{
+    for (size_t i = 0; i < jobs; i++) {
+        if (i != JOB_DECODE && w->status[i] < 0) {
+            err_set(err, w->err[i].code, "%s", w->err[i].text);
+            return other_base(w->a, err);
+        }
+    }
+    if (w->status[JOB_DECODE] < 0)
+        return err_set(err, w->err[JOB_DECODE].code, "%s", w->err[JOB_DECODE].text);
+    return 0;
+}
+
+static int unpack_all(struct applying *a, struct err *err)
+{
+    struct delta_pool pool = { a->o->threads, crew_each, &pool };
+    size_t jobs = a->o->threads < 2 ? 2 : a->o->threads + 1;
+    struct work *w = mem_alloc(sizeof(*w));
+    int r;
+
+    w->a = a;
+    w->total =
+        unpack_needed_bytes(a->unpack) + (a->base_check == NULL ? 0 : a->pack.base->stream_bytes);
+    pthread_mutex_init(&w->lock, NULL);
+    delta_each(&pool, jobs, work_job, w);
+    r = outcome(w, jobs, err);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
     return r < 0 ? r : unpack_finish(a->unpack, err);
 }
 
@@ -147,43 +244,63 @@ static int open_source(struct applying *a, struct err *err)
                                   .ctx = &a->pack,
                                   .target = a->pack.m,
                                   .target_id = a->pack.info.target,
-                                  .base = a->base.m,
-                                  .base_id = a->base.id,
-                                  .base_files = &a->base.files };
+                                  .base = a->pack.base,
+                                  .base_id = a->pack.info.base,
+                                  .base_files = &a->base_files };
 
     return pack_source_open(&a->source, &d, err);
 }
 
-static int check_base(const struct applying *a, const char *base, const char *path, struct err *err)
+/* Where the base's files are. A file that is all of the base may have another name by now. */
+static int find_base(struct applying *a, struct err *err)
 {
-    char wanted[HASH_HEX], given[HASH_HEX];
+    struct manifest *m = a->pack.base;
+    AUTO_BUF real = BUF_INIT;
+    char *slash;
 
-    if (a->pack.info.kind != PACK_DELTA || hash_equal(&a->pack.info.base, &a->base.id))
-        return 0;
-    return err_set(err, ERR_INVALID,
-                   "PACK %s was made from another base: from artifact %.12s, and BASE %s is %.12s; "
-                   "names, modes and bytes must be those of then",
-                   path, hash_hex(&a->pack.info.base, wanted), base, hash_hex(&a->base.id, given));
+    if (path_real(&real, a->base_path, err) < 0)
+        return -(int)err->code;
+    if (!path_is_dir(real.data)) {
+        if (m->nentries != 1 || m->entries->kind != ENTRY_FILE)
+            return err_set(err, ERR_INVALID, "it is one file, and should be a tree");
+        slash = strrchr(real.data, '/');
+        free(m->entries->path);
+        m->entries->path = mem_strdup(slash + 1);
+        *(slash == real.data ? slash + 1 : slash) = '\0';
+    }
+    a->base_dir = mem_strdup(real.data);
+    return 0;
 }
 
-static int open_inputs(struct applying *a, const char *base, const char *path, struct err *err)
+static int open_base(struct applying *a, struct err *err)
 {
-    int r = base == NULL ? 0 : side_open(&a->base, base, err);
+    int r = find_base(a, err);
 
-    if (r == 0 && base != NULL)
-        r = check_base(a, base, path, err);
+    if (r == 0)
+        r = base_check_open(&a->base_check, a->base_dir, a->pack.base, err);
+    if (r < 0)
+        return other_base(a, err);
+    r = tree_files_open(&a->reader, a->base_dir, a->pack.base, err);
+    a->base_files = (struct delta_files){ tree_files_read, a->reader };
+    return r;
+}
+
+static int open_inputs(struct applying *a, struct err *err)
+{
+    int r = a->pack.base == NULL ? 0 : open_base(a, err);
+
     if (r == 0 && open_source(a, err) < 0)
-        r = err_wrap(err, "PACK %s", path);
+        r = err_wrap(err, "PACK %s", a->pack_path);
     return r;
 }
 
 static int make_out(struct applying *a, struct err *err)
 {
-    struct unpack_base b = { a->base.dir, a->base.m };
+    struct unpack_base b = { a->base_dir, a->pack.base };
     struct unpack_options u = { .manifest = a->pack.m,
                                 .artifact = a->pack.info.target,
                                 .bases = &b,
-                                .nbases = a->base.m != NULL,
+                                .nbases = a->pack.base != NULL,
                                 .verify_staged = true,
                                 .clone = !a->pack.info.tree };
     int r = workplace_open(&a->work, err);
@@ -198,14 +315,17 @@ static int make_out(struct applying *a, struct err *err)
         r = unpack_open(&a->unpack, &u, err);
     if (r == 0)
         r = unpack_all(a, err);
+    if (r == -(int)ERR_INVALID && !unpack_is_resumed(a->unpack))
+        (void)!workplace_remove(&a->work, NULL); /* nothing of it can be used */
     if (r == -(int)ERR_NO_SPACE)
         r = err_wrap(err, "OUT %s: make room and run it again, it goes on from %s", a->work.out,
                      a->work.dir);
     return r < 0 || a->pack.info.tree ? r : move_file(a, err);
 }
 
-static int apply(struct applying *a, const char *base, const char *path, struct err *err)
+static int apply(struct applying *a, struct err *err)
 {
+    const char *base = a->base_path, *path = a->pack_path;
     int r = delta_opened_open(&a->pack, path, err);
 
     if (r == 0)
@@ -221,7 +341,7 @@ static int apply(struct applying *a, const char *base, const char *path, struct 
     if (r < 0)
         return r;
     if (!path_exists(a->work.out)) {
-        r = open_inputs(a, base, path, err);
+        r = open_inputs(a, err);
         if (r == 0)
             r = make_out(a, err);
     } else if (!workplace_is_left(&a->work) || !is_made(a, a->work.out)) {
@@ -236,18 +356,20 @@ int delta_file_apply(const char *base, const char *path, const char *out,
                      struct err *err)
 {
     struct delta_file_options o = delta_file_defaults(options);
-    struct applying a = { .pack = { .fd = -1 }, .o = &o };
+    struct applying a = { .base_path = base, .pack_path = path, .pack = { .fd = -1 }, .o = &o };
     int r;
 
     workplace_init(&a.work, out);
-    r = apply(&a, base, path, err);
+    r = apply(&a, err);
     if (r == 0)
         *info = a.pack.info;
     unpack_close(a.unpack);
     pack_source_close(a.source);
-    side_close(&a.base);
+    base_check_close(a.base_check);
+    tree_files_close(a.reader);
     delta_opened_close(&a.pack);
     workplace_close(&a.work);
     free(a.dest);
+    free(a.base_dir);
     return r < 0 ? err_wrap(err, "delta apply") : 0;
 }

@@ -2,14 +2,17 @@
  *
  *   delta_file.c         make
  *   delta_file_apply.c   apply
- *   delta_file_read.c    the file's own head, and info */
+ *   delta_file_head.c    the file's own head, written
+ *   delta_file_read.c    and read; info */
 #ifndef STORE_DELTA_FILE_INTERNAL_H
 #define STORE_DELTA_FILE_INTERNAL_H
 
 #include "store/delta_file.h"
 
+struct delta;
+
 enum {
-    DELTA_FILE_DIGEST_AT = 4 + 1 + 8 + 8,
+    DELTA_FILE_DIGEST_AT = 4 + 1 + 8 + 8 + 8,
     DELTA_FILE_HEAD_BYTES = DELTA_FILE_DIGEST_AT + HASH_BYTES,
 };
 
@@ -18,6 +21,7 @@ struct delta_opened {
     int fd;
     uint64_t start; /* of the pack */
     struct manifest *m;
+    struct manifest *base; /* of a delta; without digests of segments */
     struct delta_file_info info;
 };
 
@@ -27,6 +31,11 @@ void delta_opened_close(struct delta_opened *o);
 /* A pack_read_at. */
 MUST_CHECK int delta_opened_read(void *opened, void *data, size_t len, uint64_t offset,
                                  struct err *err);
+
+/* Fills the empty `out` with the file's head and manifests, but for the digest. base and d: of a delta
+ * pack; d: its head and table. */
+MUST_CHECK int delta_file_head(struct buf *out, bool tree, const struct manifest *target,
+                               const struct manifest *base, const struct delta *d, struct err *err);
 
 /* What the digest in the head of a file of `bytes` bytes should be. */
 MUST_CHECK int delta_file_digest(int fd, uint64_t bytes, struct hash *ret, struct err *err);

@@ -73,35 +73,79 @@ static uint64_t number(const unsigned char *b, size_t width)
     return v;
 }
 
-static int open_manifest(struct delta_opened *o, uint64_t raw, uint64_t len, struct err *err)
-{
-    unsigned char *frame, *manifest;
-    int r;
+/* The two manifests in their frame. */
+struct frame {
+    uint64_t target, base; /* bytes, raw */
+    uint64_t len;
+};
 
-    if (len > o->info.file_bytes - DELTA_FILE_HEAD_BYTES || raw > MANIFEST_MAX_BYTES || len == 0)
+static int check_frame(const struct delta_opened *o, const struct frame *f, struct err *err)
+{
+    if (f->len > o->info.file_bytes - DELTA_FILE_HEAD_BYTES || f->target > MANIFEST_MAX_BYTES ||
+        f->base > MANIFEST_MAX_BYTES || f->len == 0)
         return err_set(err, ERR_INVALID, "its manifest ends behind it: it was cut, or is damaged");
-    if (len > ZSTD_compressBound((size_t)raw))
+    if (f->len > ZSTD_compressBound((size_t)(f->target + f->base)))
         return err_set(err, ERR_INVALID, "a frame of %llu bytes for a manifest of %llu",
-                       (unsigned long long)len, (unsigned long long)raw);
-    frame = mem_alloc((size_t)len);
-    r = fd_read_at(o->fd, frame, (size_t)len, DELTA_FILE_HEAD_BYTES, err);
-    if (r == 0 && ZSTD_getFrameContentSize(frame, (size_t)len) != raw)
-        r = err_set(err, ERR_INVALID, "its manifest is not %llu bytes", (unsigned long long)raw);
-    manifest = mem_alloc(r == 0 ? (size_t)raw + 1 : 1);
-    if (r == 0 && ZSTD_decompress(manifest, (size_t)raw, frame, (size_t)len) != raw)
+                       (unsigned long long)f->len, (unsigned long long)(f->target + f->base));
+    return 0;
+}
+
+static int open_manifests(struct delta_opened *o, const struct frame *f, struct err *err)
+{
+    size_t raw = (size_t)(f->target + f->base), len = (size_t)f->len;
+    unsigned char *frame, *manifests;
+    int r = check_frame(o, f, err);
+
+    if (r < 0)
+        return r;
+    frame = mem_alloc(len);
+    r = fd_read_at(o->fd, frame, len, DELTA_FILE_HEAD_BYTES, err);
+    if (r == 0 && ZSTD_getFrameContentSize(frame, len) != raw)
+        r = err_set(err, ERR_INVALID, "its manifest is not %zu bytes", raw);
+    manifests = mem_alloc(r == 0 ? raw + 1 : 1);
+    if (r == 0 && ZSTD_decompress(manifests, raw, frame, len) != raw)
         r = err_set(err, ERR_INVALID, "its manifest does not decompress");
     if (r == 0)
-        r = manifest_parse(&o->m, manifest, (size_t)raw, err);
+        r = manifest_parse(&o->m, manifests, (size_t)f->target, err);
+    if (r == 0 && f->base > 0)
+        r = manifest_parse(&o->base, manifests + f->target, (size_t)f->base, err);
     if (r == 0)
-        o->info.target = sha256_of(manifest, (size_t)raw);
+        o->info.target = sha256_of(manifests, (size_t)f->target); /* of a full pack */
     free(frame);
-    free(manifest);
+    free(manifests);
+    return r;
+}
+
+/* What the pack says of itself. */
+static int open_pack(struct delta_opened *o, struct err *err)
+{
+    unsigned char b[DELTA_HEAD_BYTES];
+    int r;
+
+    if (o->info.pack_bytes < full_header_bytes(0))
+        return err_set(err, ERR_INVALID, "ends behind its manifest: it was cut");
+    r = fd_read_at(o->fd, b, 5, o->start, err);
+    if (r < 0)
+        return r;
+    o->info.kind = b[4] == PACK_DELTA ? PACK_DELTA : PACK_FULL;
+    if ((o->info.kind == PACK_DELTA) != (o->base != NULL))
+        return err_set(err, ERR_INVALID, "has %s",
+                       o->base == NULL ? "a delta without its base's manifest"
+                                       : "a full pack that has a base");
+    if (o->info.kind == PACK_FULL)
+        return 0;
+    if (o->info.pack_bytes < sizeof(b))
+        return err_set(err, ERR_INVALID, "ends behind its manifest: it was cut");
+    r = fd_read_at(o->fd, b, sizeof(b), o->start, err);
+    memcpy(o->info.base.b, b + 5, HASH_BYTES);
+    memcpy(o->info.target.b, b + 5 + HASH_BYTES, HASH_BYTES);
     return r;
 }
 
 static int open_file(struct delta_opened *o, const char *path, struct err *err)
 {
-    unsigned char b[DELTA_HEAD_BYTES];
+    unsigned char b[DELTA_FILE_HEAD_BYTES];
+    struct frame frame;
     struct stat st;
     int r;
 
@@ -111,33 +155,26 @@ static int open_file(struct delta_opened *o, const char *path, struct err *err)
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_INVALID, "is no file");
     o->info.file_bytes = (uint64_t)st.st_size;
-    if (o->info.file_bytes < DELTA_FILE_HEAD_BYTES)
+    if (o->info.file_bytes < sizeof(b))
         return err_set(err, ERR_INVALID, "ends after %llu bytes: it was cut",
                        (unsigned long long)o->info.file_bytes);
-    r = fd_read_at(o->fd, b, DELTA_FILE_HEAD_BYTES, 0, err);
-    if (r == 0 && (memcmp(b, "SLB1", 4) != 0 || (b[4] != 'f' && b[4] != 'd')))
-        r = err_set(err, ERR_INVALID, "was not made by `engine delta make`");
+    r = fd_read_at(o->fd, b, sizeof(b), 0, err);
+    if (r == 0 && (memcmp(b, "SLB2", 4) != 0 || (b[4] != 'f' && b[4] != 'd')))
+        r = err_set(err, ERR_INVALID, "was not made by this version of `engine delta make`");
     if (r == 0)
         r = check_digest(o, b + DELTA_FILE_DIGEST_AT, err);
     o->info.tree = b[4] == 'd';
-    o->start = DELTA_FILE_HEAD_BYTES + number(b + 13, 8);
+    frame = (struct frame){ number(b + 5, 8), number(b + 13, 8), number(b + 21, 8) };
+    o->start = DELTA_FILE_HEAD_BYTES + frame.len;
     if (r == 0)
-        r = open_manifest(o, number(b + 5, 8), number(b + 13, 8), err);
+        r = open_manifests(o, &frame, err);
     if (r < 0)
         return r;
     o->info.pack_bytes = o->info.file_bytes - o->start;
     o->info.files = delta_count_files(o->m);
     o->info.stream_bytes = o->m->stream_bytes;
     o->info.segments = o->m->nsegments;
-    if (o->info.pack_bytes < full_header_bytes(0))
-        return err_set(err, ERR_INVALID, "ends behind its manifest: it was cut");
-    r = fd_read_at(o->fd, b, 5, o->start, err);
-    o->info.kind = b[4] == PACK_DELTA ? PACK_DELTA : PACK_FULL;
-    if (r == 0 && o->info.kind == PACK_DELTA && o->info.pack_bytes >= DELTA_HEAD_BYTES) {
-        r = fd_read_at(o->fd, b, sizeof(b), o->start, err);
-        memcpy(o->info.base.b, b + 5, HASH_BYTES);
-    }
-    return r;
+    return open_pack(o, err);
 }
 
 int delta_opened_open(struct delta_opened *o, const char *path, struct err *err)
@@ -150,6 +187,7 @@ void delta_opened_close(struct delta_opened *o)
     if (o->fd >= 0)
         close(o->fd);
     manifest_free(o->m);
+    manifest_free(o->base);
 }
 
 void delta_file_costs_init(struct delta_file_costs *c, const struct costs_top *top,

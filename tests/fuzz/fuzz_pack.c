@@ -94,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     try_full(data, size, 1);
     try_full(data, size, SEGMENTS);
-    if (size >= DELTA_FILE_HEAD_BYTES && memcmp(data, "SLB1", 4) == 0)
+    if (size >= DELTA_FILE_HEAD_BYTES && memcmp(data, "SLB2", 4) == 0)
         try_file(data, size);
     return 0;
 }

@@ -1,6 +1,8 @@
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -121,8 +123,8 @@ static void test_full_and_one_file(void **state)
 /* Whole, by its digest; claims a manifest that is larger compressed than it can be. */
 static void write_claim(const char *pack, unsigned char raw, unsigned char frame)
 {
-    enum { DIGEST_AT = 21, REST_AT = DIGEST_AT + HASH_BYTES, BYTES = 200 };
-    unsigned char file[BYTES] = { 'S', 'L', 'B', '1', 'f', raw, [13] = frame };
+    enum { DIGEST_AT = 29, REST_AT = DIGEST_AT + HASH_BYTES, BYTES = 200 };
+    unsigned char file[BYTES] = { 'S', 'L', 'B', '2', 'f', raw, [21] = frame };
     struct sha256 *sha = sha256_new();
     struct hash digest;
 
@@ -142,11 +144,12 @@ static void test_bad_files(void **state)
 
     (void)state;
     assert_error(delta_file_info(tmpdir_path("none"), &info, &err), ERR_NOT_FOUND, &err, "none");
-    tmpdir_write(pack, "SLB1", 4);
+    tmpdir_write(pack, "SLB2", 4);
     assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "ends after 4 bytes");
-    tmpdir_write(pack, "SLB0f                                                        ", 60);
-    assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "engine delta make");
-    tmpdir_write(pack, "SLB1f                                                        ", 60);
+    tmpdir_write(pack, "SLB0f                                                                ", 68);
+    assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err,
+                 "this version of `engine delta make`");
+    tmpdir_write(pack, "SLB2f                                                                ", 68);
     assert_error(delta_file_info(pack, &info, &err), ERR_CORRUPT, &err, "is damaged");
     write_claim(pack, 1, 100);
     assert_error(delta_file_info(pack, &info, &err), ERR_INVALID, &err, "a frame of 100 bytes");
@@ -341,11 +344,11 @@ static void test_an_unchanged_file(void **state)
 {
     const char *base = tmpdir_path("was"), *target = tmpdir_path("is"),
                *pack = tmpdir_path("u.pack");
-    const char *out = tmpdir_path("u.out");
+    const char *out = tmpdir_path("u.out"), *renamed = tmpdir_path("was.before");
     struct random r = { 5 };
     size_t len = (9 << 20) + 1, got;
     char *data = mem_alloc(len);
-    struct delta_file_info made;
+    struct delta_file_info made, seen_info;
     struct delta_stats stats;
     struct err err = ERR_INIT;
     struct stat a, b;
@@ -355,8 +358,13 @@ static void test_an_unchanged_file(void **state)
     tmpdir_write(base, data, len);
     tmpdir_write(target, data, len);
     assert_ok(delta_file_make(base, target, pack, NULL, &stats, &made, &err), &err);
-    assert_true(made.file_bytes < 1000);
+    assert_true(made.file_bytes < 300); /* no digest of a segment that did not change */
     assert_int_equal(stats.segments[SEGMENT_COPY], 3);
+    assert_ok(delta_file_info(pack, &seen_info, &err), &err);
+    same_info(&made, &seen_info);
+    /* The base, too, may have another name by now. */
+    assert_int_equal(rename(base, renamed), 0);
+    base = renamed;
     assert_ok(delta_file_apply(base, pack, out, NULL, &made, &err), &err);
     AUTO_FREE char *seen = tmpdir_read(out, &got);
     assert_int_equal(got, len);
@@ -383,9 +391,15 @@ static void test_a_changed_base(void **state)
     AUTO_FREE char *data = tmpdir_read(large, &len);
     data[len - 1] ^= 64;
     tmpdir_write(large, data, len);
-    assert_error(delta_file_apply(base, pack, out, NULL, &info, &err), ERR_INVALID, &err,
-                 "another base");
-    assert_false(path_exists(out));
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        struct delta_file_options o = { .threads = threads };
+
+        assert_error(delta_file_apply(base, pack, out, &o, &info, &err), ERR_INVALID, &err,
+                     "another base");
+        assert_non_null(strstr(err.text, "bin/large: its bytes are others"));
+        assert_false(path_exists(out));
+        assert_false(path_exists(tmpdir_path("b.out.part")));
+    }
 }
 
 /* Stops after the first segment; then what it left is changed, or is in use. */
