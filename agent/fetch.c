@@ -31,10 +31,11 @@ struct fetch {
     struct exchange *exchange;
     struct peers *peers;
     struct uplink *uplink;
-    struct exchange_object manifest;
+    struct exchange_object manifest, index;
+    uint64_t pack_bytes; /* as the index says; 0: it is not here yet */
     struct exchange_fetch pack;
     struct writer *writer;
-    bool manifest_asked, stopping, complete;
+    bool asked, staged, stopping, complete;
     struct timer tell, end;
     int64_t begun_ms, complete_ms, told_ms;
     uint64_t told_bytes;
@@ -179,6 +180,47 @@ static void pack_done(struct exchange_fetch *p, int status)
         writer_look(f->writer);
 }
 
+/* Once it is known where the bytes go. Nothing is wanted of a pack whose content an earlier run has put
+ * in place: what is left of it there is given to others. */
+static void fetch_pack(struct fetch *f)
+{
+    struct bitmap none = { 0 };
+
+    if (f->pack_bytes == 0 || !f->staged || f->stopping)
+        return;
+    f->pack.placed = writer_place(f->writer, f->pack_bytes);
+    if (writer_is_complete(f->writer))
+        exchange_fetch_some(f->exchange, &f->pack, &f->o.reference.pack, &none, pack_done);
+    else
+        exchange_fetch_start(f->exchange, &f->pack, &f->o.reference.pack, pack_done);
+}
+
+static void opened(void *ctx)
+{
+    struct fetch *f = ctx;
+
+    f->staged = true;
+    fetch_pack(f);
+}
+
+static void index_done(struct exchange_object *o, int status)
+{
+    struct fetch *f = o->user;
+    struct pack_index *index = NULL;
+    struct err err = o->err;
+
+    if (status == 0)
+        status = pack_index_parse(&index, o->out.data, o->out.len, &err);
+    buf_release(&o->out);
+    if (status < 0) {
+        failed(f, &err);
+        return;
+    }
+    f->pack_bytes = index->bytes;
+    pack_index_free(index);
+    fetch_pack(f);
+}
+
 static void manifest_done(struct exchange_object *m, int status)
 {
     struct fetch *f = m->user;
@@ -188,6 +230,7 @@ static void manifest_done(struct exchange_object *m, int status)
                                 .reference = &f->o.reference,
                                 .dir = f->dir,
                                 .to = f->o.to,
+                                .opened = opened,
                                 .done = written,
                                 .ctx = f };
 
@@ -294,11 +337,12 @@ static void start(struct fetch *f)
 
     uplink_new(&f->uplink, &o);
     f->begun_ms = f->told_ms = loop_now_ms(f->loop);
-    f->manifest.user = f->pack.user = f;
-    f->manifest_asked = true;
+    f->manifest.user = f->index.user = f->pack.user = f;
+    f->asked = true;
     exchange_object_start(f->exchange, &f->manifest, &f->o.reference.artifact, MANIFEST_MAX_BYTES,
                           manifest_done);
-    exchange_fetch_start(f->exchange, &f->pack, &f->o.reference.pack, pack_done);
+    exchange_object_start(f->exchange, &f->index, &f->o.reference.pack, EXCHANGE_INDEX_MAX,
+                          index_done);
     timer_start(f->loop, &f->tell, FETCH_TELL_MS, FETCH_TELL_MS, tell);
 }
 
@@ -334,8 +378,10 @@ static void stop(struct fetch *f)
     tell(&f->tell);
     if (f->complete && f->o.json)
         say(f, "stopped");
-    if (f->manifest_asked)
+    if (f->asked) {
         exchange_object_cancel(&f->manifest);
+        exchange_object_cancel(&f->index);
+    }
     exchange_fetch_cancel(&f->pack);
     if (f->writer != NULL)
         writer_stop(f->writer);
@@ -365,6 +411,8 @@ static void close_all(struct fetch *f)
 {
     if (f->pool != NULL)
         work_pool_free(f->pool);
+    buf_release(&f->manifest.out);
+    buf_release(&f->index.out);
     writer_free(f->writer);
     uplink_free(f->uplink);
     peers_free(f->peers);

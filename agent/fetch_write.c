@@ -6,11 +6,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "delta/full.h"
 #include "fetch.h"
 #include "io/files.h"
 #include "store/unpack.h"
+
+enum job { JOB_NONE = 0, JOB_OPEN, JOB_TABLE, JOB_SEGMENTS, JOB_FINISH };
+
+enum { TOGETHER = 2 /* segments in a job: two are hashed in little more time than one */ };
 
 struct writer {
     struct writer_options o;
@@ -18,15 +23,19 @@ struct writer {
     struct timer look;
     struct manifest *manifest;
     struct unpack *unpack;
-    struct full *full; /* the pack's table, once its leaves are here */
-    struct full_decoder *decoder;
-    unsigned char *segment;
-    int fd; /* the pack */
+    struct placed *placed;
+    struct full *full;            /* the pack's table, once its leaves are here */
+    struct full_decoder *decoder; /* unless it is placed */
+    unsigned char *segments;      /* likewise: room for TOGETHER */
+    int fd;                       /* the pack */
     char *staging, *tree, *pack_path, *mark;
-    size_t next;   /* segment that is being written; manifest->nsegments: finishing */
+    enum job job; /* in the pool */
+    size_t next[TOGETHER], nnext;
     size_t at;     /* where to look first */
+    size_t seen;   /* leaves that were here when nothing could be done */
     bool *written; /* by segment: not to be looked at any more */
     bool opened, busy, stopped;
+    char *complete; /* where an earlier run has left all of it: the tree, or PATH */
     uint64_t pack_bytes;
     int status;
     struct err err;
@@ -58,6 +67,12 @@ static int open_staged(struct writer *w)
                                 .manifest = w->manifest,
                                 .artifact = w->o.reference->artifact };
 
+    if (path_exists(w->o.to) && writer_was_done(w->o.dir)) {
+        w->complete = mem_strdup(w->o.to);
+        return 0;
+    }
+    if (path_exists(w->tree))
+        w->complete = mem_strdup(w->tree);
     return unpack_open(&w->unpack, &o, &w->err);
 }
 
@@ -74,14 +89,42 @@ static int read_table(struct writer *w)
                      &w->err);
 }
 
-static int write_segment(struct writer *w)
+/* They lie where they should be. */
+static int check_placed(struct writer *w)
 {
-    int rv = full_read_segment(w->decoder, w->full, w->manifest, w->next, read_pack, w, w->segment,
-                               &w->err);
+    struct hash h[TOGETHER];
+    int r = placed_hash(w->placed, w->next, w->nnext, h, &w->err);
 
-    return rv < 0 ? rv
-                  : unpack_checked(w->unpack, w->next, w->segment,
-                                   manifest_segment_bytes(w->manifest, w->next), &w->err);
+    for (size_t k = 0; r == 0 && k < w->nnext; k++) {
+        size_t i = w->next[k];
+
+        r = hash_equal(&h[k], &w->manifest->segments[i])
+                ? unpack_placed(w->unpack, i, &w->err)
+                : err_set(&w->err, ERR_CORRUPT, "segment %zu: its SHA-256 is not the manifest's",
+                          i);
+    }
+    return r;
+}
+
+static int write_segments(struct writer *w)
+{
+    int r;
+
+    if (w->placed != NULL)
+        return check_placed(w);
+    r = full_read_segments(w->decoder, w->full, w->manifest, w->next, w->nnext, read_pack, w,
+                           w->segments, &w->err);
+    for (size_t k = 0; r == 0 && k < w->nnext; k++)
+        r = unpack_checked(w->unpack, w->next[k], w->segments + k * SEGMENT_BYTES,
+                           manifest_segment_bytes(w->manifest, w->next[k]), &w->err);
+    return r;
+}
+
+/* Of a tree that is a file: the file in it. */
+static char *inside(const struct writer *w, const char *tree)
+{
+    return w->o.reference->is_file ? mem_printf("%s/%s", tree, w->manifest->entries[0].path)
+                                   : mem_strdup(tree);
 }
 
 /* The mark comes first: killed between the two, the next run finds the tree, and renames it. */
@@ -89,73 +132,102 @@ static int finish(struct writer *w)
 {
     AUTO_FREE char *from = NULL;
 
+    if (w->placed != NULL)
+        placed_seal(w->placed); /* it is the user's from here on */
     if (path_exists(w->o.to) && writer_was_done(w->o.dir))
         return 0;
     if (unpack_finish(w->unpack, &w->err) < 0 || file_publish(w->mark, "", 0, 0600, &w->err) < 0)
         return -(int)w->err.code;
-    if (w->o.reference->is_file)
-        from = mem_printf("%s/%s", w->tree, w->manifest->entries[0].path);
-    else
-        from = mem_strdup(w->tree);
-    if (rename(from, w->o.to) < 0)
-        return err_sys(&w->err, errno, "rename to %s", w->o.to);
-    return 0;
+    from = inside(w, w->tree);
+    return rename(from, w->o.to) < 0 ? err_sys(&w->err, errno, "rename to %s", w->o.to) : 0;
 }
 
 static void work_run(struct work *work)
 {
     struct writer *w = CONTAINER_OF(work, struct writer, work);
 
-    if (!w->opened)
+    if (w->job == JOB_OPEN)
         w->status = open_staged(w);
-    else if (w->full == NULL && w->manifest->nsegments > 0)
+    else if (w->job == JOB_TABLE)
         w->status = read_table(w);
-    else if (w->next < w->manifest->nsegments)
-        w->status = write_segment(w);
+    else if (w->job == JOB_SEGMENTS)
+        w->status = write_segments(w);
     else
         w->status = finish(w);
 }
 
 /* ---- on the loop ---- */
 
-static bool is_here(const struct writer *w, size_t segment)
+static bool are_here(const struct bitmap *have, size_t first, size_t count)
+{
+    for (size_t i = first; i < first + count; i++) {
+        if (i >= have->bits || !bitmap_get(have, i))
+            return false;
+    }
+    return true;
+}
+
+static bool is_here(const struct writer *w, const struct bitmap *have, size_t segment)
 {
     uint32_t first, count;
 
     full_segment_leaves(w->full, segment, &first, &count);
-    return exchange_has(w->o.exchange, &w->o.reference->pack, first, count);
+    return are_here(have, first, count);
 }
 
-static bool table_is_here(const struct writer *w)
+static bool table_is_here(const struct writer *w, const struct bitmap *have)
 {
     size_t bytes = full_header_bytes(w->manifest->nsegments);
 
-    return exchange_has(w->o.exchange, &w->o.reference->pack, 0,
-                        (bytes + LEAF_BYTES - 1) / LEAF_BYTES);
+    return are_here(have, 0, (bytes + LEAF_BYTES - 1) / LEAF_BYTES);
 }
 
-/* Sets next; false: nothing can be done now. */
-static bool choose(struct writer *w)
+/* Sets next; true: no segment is missing. */
+static bool choose_segments(struct writer *w, const struct bitmap *have)
 {
     bool all = true;
 
-    if (!w->opened)
-        return true;
-    if (w->full == NULL && w->manifest->nsegments > 0)
-        return table_is_here(w);
-    for (size_t i = w->at; i < w->manifest->nsegments; i++) {
+    w->nnext = 0;
+    for (size_t i = w->at; i < w->manifest->nsegments && w->nnext < TOGETHER; i++) {
         w->written[i] = w->written[i] || !unpack_needed(w->unpack, i);
         if (w->written[i]) {
             w->at = all ? i + 1 : w->at;
             continue;
         }
         all = false;
-        w->next = i;
-        if (is_here(w, i))
-            return true;
+        if (is_here(w, have, i))
+            w->next[w->nnext++] = i;
     }
-    w->next = w->manifest->nsegments;
-    return all && exchange_path(w->o.exchange, &w->o.reference->pack) != NULL;
+    return all;
+}
+
+/* One alone waits for another one as long as there will be one. */
+static enum job choose_from(struct writer *w, const struct bitmap *have, bool fetched)
+{
+    if (w->complete != NULL || w->manifest->nsegments == 0)
+        return fetched ? JOB_FINISH : JOB_NONE;
+    if (have->set == w->seen && !fetched)
+        return JOB_NONE;
+    w->seen = have->set;
+    if (w->full == NULL)
+        return table_is_here(w, have) ? JOB_TABLE : JOB_NONE;
+    if (choose_segments(w, have))
+        return fetched ? JOB_FINISH : JOB_NONE;
+    if (w->nnext == 0 || (w->nnext < TOGETHER && !fetched))
+        return JOB_NONE;
+    w->seen = SIZE_MAX; /* there may be more */
+    return JOB_SEGMENTS;
+}
+
+static enum job choose(struct writer *w)
+{
+    const struct hash *pack = &w->o.reference->pack;
+    const struct bitmap *have = exchange_bitmap(w->o.exchange, pack);
+
+    if (!w->opened)
+        return JOB_OPEN;
+    return have == NULL ? JOB_NONE
+                        : choose_from(w, have, exchange_path(w->o.exchange, pack) != NULL);
 }
 
 static void done(struct writer *w, int status)
@@ -168,25 +240,29 @@ static void done(struct writer *w, int status)
 static void work_done(struct work *work)
 {
     struct writer *w = CONTAINER_OF(work, struct writer, work);
-    bool finished = w->opened && w->next == w->manifest->nsegments &&
-                    (w->full != NULL || w->manifest->nsegments == 0);
 
     w->busy = false;
     if (w->stopped)
         return;
     if (w->status < 0) {
         done(w, w->status);
-    } else if (finished) {
+    } else if (w->job == JOB_FINISH) {
         done(w, 0);
-    } else {
+    } else if (w->job == JOB_OPEN) {
         w->opened = true;
+        w->o.opened(w->o.ctx);
+    } else {
+        w->seen = SIZE_MAX;
         writer_look(w);
     }
 }
 
 void writer_look(struct writer *w)
 {
-    if (w->busy || w->stopped || !choose(w))
+    if (w->busy || w->stopped)
+        return;
+    w->job = choose(w);
+    if (w->job == JOB_NONE)
         return;
     w->busy = true;
     w->work = (struct work){ .run = work_run, .done = work_done };
@@ -219,17 +295,44 @@ int writer_start(struct writer **ret, const struct writer_options *o, const stru
         writer_free(w);
         return -(int)err->code;
     }
-    w->decoder = full_decoder_new();
-    w->segment = mem_alloc(SEGMENT_BYTES);
     w->written = mem_calloc(w->manifest->nsegments + 1, sizeof(*w->written));
     w->staging = mem_printf("%s/staging", o->dir);
     w->tree = mem_printf("%s/tree", o->dir);
     w->pack_path = mem_printf("%s/packs/%s.pack", o->dir, hash_hex(&o->reference->pack, hex));
     w->mark = mark_path(o->dir);
-    w->next = w->manifest->nsegments + 1;
+    w->seen = SIZE_MAX;
     timer_start(o->loop, &w->look, 0, FETCH_LOOK_MS, look);
     *ret = w;
     return 0;
+}
+
+static void open_placed(struct writer *w)
+{
+    bool at_last = w->complete != NULL && strcmp(w->complete, w->o.to) == 0;
+    AUTO_FREE char *staged = mem_printf("%s/tree", w->staging);
+    AUTO_FREE char *path =
+        at_last ? mem_strdup(w->o.to) : inside(w, w->complete == NULL ? staged : w->complete);
+    struct placed_where where = { path, w->o.reference->is_file, w->complete != NULL };
+    struct err err = ERR_INIT;
+
+    if (placed_open(&w->placed, w->manifest, &where, &err) < 0)
+        log_warn("the pack has a file of its own: %s", err.text);
+}
+
+struct placed *writer_place(struct writer *w, uint64_t pack_bytes)
+{
+    if (placed_suits(w->manifest, pack_bytes))
+        open_placed(w);
+    if (w->placed == NULL) {
+        w->decoder = full_decoder_new();
+        w->segments = mem_alloc(TOGETHER * (size_t)SEGMENT_BYTES);
+    }
+    return w->placed;
+}
+
+bool writer_is_complete(const struct writer *w)
+{
+    return w->complete != NULL;
 }
 
 void writer_stop(struct writer *w)
@@ -249,13 +352,15 @@ void writer_free(struct writer *w)
         return;
     timer_stop(&w->look);
     unpack_close(w->unpack);
+    placed_free(w->placed);
     full_free(w->full);
     full_decoder_free(w->decoder);
     manifest_free(w->manifest);
     if (w->fd >= 0)
         close(w->fd);
+    free(w->complete);
     free(w->written);
-    free(w->segment);
+    free(w->segments);
     free(w->mark);
     free(w->pack_path);
     free(w->tree);

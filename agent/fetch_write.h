@@ -1,10 +1,16 @@
 /* fetch_write.h - from leaves to a file or tree at its place, while they arrive.
  *
  *     writer_start(&w, &options, manifest, &err)    opens what an earlier run has staged
+ *     opened(ctx)                                   it is: the fetch of the pack may begin,
+ *     writer_place(w, pack_bytes)                   which has its bytes there,
+ *     writer_is_complete(w)                         and needs none
  *     writer_look(w)                                also by itself, every FETCH_LOOK_MS
  *     done(ctx, status, err)                        once: all verified, synced and renamed
  *
- * One job at a time in the work pool: so the loop stays free, and two threads never meet in unpack. */
+ * The leaves of a pack that is the stream itself lie at their places already (store/placed.h): their
+ * segments are read back and compared with the manifest. Of another one, segments are decoded, compared
+ * and written. One job at a time in the work pool, of two segments: so the loop stays free, and two
+ * threads never meet in unpack. */
 #ifndef AGENT_FETCH_WRITE_H
 #define AGENT_FETCH_WRITE_H
 
@@ -21,6 +27,7 @@ struct writer_options {
     const struct reference *reference;
     const char *dir; /* PATH.slipway */
     const char *to;  /* PATH */
+    void (*opened)(void *ctx);
     void (*done)(void *ctx, int status, const struct err *err);
     void *ctx;
 };
@@ -31,6 +38,13 @@ bool writer_was_done(const char *dir);
 /* Borrows what the options point to; the manifest's bytes are read at once. */
 MUST_CHECK int writer_start(struct writer **ret, const struct writer_options *o,
                             const struct buf *manifest, struct err *err);
+
+/* Once opened: for the fetch of the pack, which has that many bytes, or NULL: it needs a file of its
+ * own. The writer's, until writer_free(). */
+struct placed *writer_place(struct writer *w, uint64_t pack_bytes);
+/* An earlier run has verified all of it: no leaf is needed to be done. */
+bool writer_is_complete(const struct writer *w);
+
 void writer_look(struct writer *w);
 void writer_stop(struct writer *w); /* starts no more; no done() after this */
 bool writer_is_busy(const struct writer *w);

@@ -107,8 +107,8 @@ static void look_at_index(struct stage *s, size_t k)
     bool optional = k > 0 || assembly_needed_bytes(s->assembly) == 0;
 
     begin(s, LOOK_INDEX, k, !optional ? 0 : k == 0 ? STAGE_INDEX_MS : STAGE_LOOK_MS);
-    exchange_object_start(s->o.exchange, &s->object, &s->packs[k].hash,
-                          (size_t)LEAVES_MAX * HASH_BYTES + 128, index_came);
+    exchange_object_start(s->o.exchange, &s->object, &s->packs[k].hash, EXCHANGE_INDEX_MAX,
+                          index_came);
 }
 
 /* --- table --- */

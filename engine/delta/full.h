@@ -87,6 +87,13 @@ MUST_CHECK int full_read_segment(struct full_decoder *d, const struct full *f,
                                  const struct manifest *m, size_t i, pack_read_at read, void *ctx,
                                  unsigned char *out, struct err *err);
 
+/* n segments, one after the other into out, each with room for SEGMENT_BYTES: two are hashed in little more
+ * time than one. */
+MUST_CHECK int full_read_segments(struct full_decoder *d, const struct full *f,
+                                  const struct manifest *m, const size_t *segments, size_t n,
+                                  pack_read_at read, void *ctx, unsigned char *out,
+                                  struct err *err);
+
 /* The leaves that hold segment i's payload: *ret_first and *ret_count (>= 1). */
 void full_segment_leaves(const struct full *f, size_t i, uint32_t *ret_first, uint32_t *ret_count);
 

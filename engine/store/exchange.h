@@ -9,7 +9,7 @@
  *     exchange_message(x, link, type, msg), exchange_drained(x, link)     in the link handler
  *     exchange_detach(x, link)
  *
- * Files of a pack in dir: HEX.pack, and HEX.bitmap (two bitmaps: which leaves were verified, and which
+ * Files of a pack in dir: HEX.pack (of one that is `placed`, only its table), and HEX.bitmap (two bitmaps: which leaves were verified, and which
  * of these came from a region node; they are hashed again after a restart). After kill -9 a fetch goes on
  * from there: no leaf is fetched again that was verified EXCHANGE_TICK_MS before. A leaf that fails its hash is thrown away and counted against its
  * sender; at EXCHANGE_BAD_MAX the link is closed and the sender's id refused until restart.
@@ -22,6 +22,7 @@
 #include "base/bitmap.h"
 #include "io/link.h"
 #include "io/work.h"
+#include "store/placed.h"
 #include "wire/pack.h"
 
 enum {
@@ -33,6 +34,7 @@ enum {
     EXCHANGE_TICK_MS = 250,
     EXCHANGE_OBJECT_MS = 10000, /* for one chunk of an object, then another link is asked */
     EXCHANGE_CHUNK_MS = 1000,   /* and for each further chunk of it on average */
+    EXCHANGE_INDEX_MAX = LEAVES_MAX * HASH_BYTES + 128, /* bytes of a pack's index */
 };
 
 struct exchange;
@@ -99,6 +101,7 @@ struct exchange_fetch {
     void (*done)(struct exchange_fetch *f, int status);
     void *user;
     unsigned weight; /* share of the host's links beside other fetches, see swarm/peer.h; 0: 1 */
+    struct placed *placed;   /* NULL, or where its bytes lie (placed.h); until the pack is closed */
     struct exchange_pack *p; /* private from here on */
     struct exchange_object index;
     struct exchange *x;
@@ -126,6 +129,9 @@ const char *exchange_path(const struct exchange *x, const struct hash *pack);
  * until the loop runs on. NULL: it is not open, or still being looked at. */
 const struct bitmap *exchange_leaves(const struct exchange *x, const struct hash *pack,
                                      uint64_t *ret_seed_bytes, uint64_t *ret_peer_bytes);
+
+/* Of an open pack, which leaves are here, verified; as exchange_leaves(), but at no cost. */
+const struct bitmap *exchange_bitmap(const struct exchange *x, const struct hash *pack);
 
 /* When a leaf of it was last given to somebody, by loop_now_ms(); 0: never. */
 int64_t exchange_given_ms(const struct exchange *x, const struct hash *pack);

@@ -43,8 +43,7 @@ static void arrival_keep(struct arrival *a, const struct hash *h)
         a->status = err_set(&a->err, ERR_CORRUPT, "leaf %u of pack %.12s does not match its digest",
                             a->leaf, a->p->hex);
     else
-        a->status =
-            fd_write_at(a->p->fd, a->bytes, a->len, (uint64_t)a->leaf * LEAF_BYTES, &a->err);
+        a->status = pack_write(a->p, a->bytes, a->len, (uint64_t)a->leaf * LEAF_BYTES, &a->err);
 }
 
 static void batch_run(struct work *w)

@@ -11,9 +11,6 @@
 
 /* Fetching a pack: its index, then the file as far as it is there, then leaves (exchange_pack.c). */
 
-/* An index has 32 bytes a leaf, and a head. */
-enum { INDEX_MAX_BYTES = LEAVES_MAX * HASH_BYTES + 128 };
-
 struct opening {
     struct work work;
     struct exchange *x;
@@ -53,7 +50,7 @@ static int check_leaves(struct opening *o)
         size_t len = pack_leaf_bytes(p->index, i);
         struct hash h;
 
-        if (!bitmap_get(&named, i) || fd_read_at(p->fd, bytes, len, i * LEAF_BYTES, NULL) < 0)
+        if (!bitmap_get(&named, i) || pack_read(p, bytes, len, i * LEAF_BYTES, NULL) < 0)
             continue;
         h = sha256_of(bytes, len);
         if (!hash_equal(&h, &p->index->leaves[i]))
@@ -75,6 +72,24 @@ static int open_file(int *ret_fd, const char *path, struct err *err)
     return *ret_fd < 0 ? err_sys(err, errno, "open %s", path) : 0;
 }
 
+/* A disk that is too small is known before hours of fetching. */
+static int take_space(struct opening *o)
+{
+    const struct exchange_pack *p = o->p;
+    int os;
+
+    if ((o->some || p->placed != NULL) && ftruncate(p->fd, (off_t)p->index->bytes) < 0)
+        return err_sys(&o->err, errno, "set the size of %s", p->path);
+    if (o->some || p->index->bytes == 0)
+        return 0;
+    if (p->placed != NULL)
+        return placed_reserve(p->placed, &o->err);
+    os = posix_fallocate(p->fd, 0, (off_t)p->index->bytes);
+    return os == 0 ? 0
+                   : err_sys(&o->err, os, "reserve %llu bytes for %s",
+                             (unsigned long long)p->index->bytes, p->path);
+}
+
 static int open_files(struct opening *o)
 {
     struct exchange_pack *p = o->p;
@@ -83,18 +98,9 @@ static int open_files(struct opening *o)
 
     if (rv == 0)
         rv = open_file(&p->bitmap_fd, bitmap_path, &o->err);
-    if (rv < 0)
-        return rv;
-    if (o->some && ftruncate(p->fd, (off_t)p->index->bytes) < 0)
-        return err_sys(&o->err, errno, "set the size of %s", p->path);
-    if (p->index->bytes > 0 && !o->some) {
-        int os = posix_fallocate(p->fd, 0, (off_t)p->index->bytes);
-
-        if (os != 0)
-            return err_sys(&o->err, os, "reserve %llu bytes for %s",
-                           (unsigned long long)p->index->bytes, p->path);
-    }
-    return check_leaves(o);
+    if (rv == 0)
+        rv = take_space(o);
+    return rv < 0 ? rv : check_leaves(o);
 }
 
 static void opening_run(struct work *w)
@@ -196,6 +202,7 @@ static void start_opening(struct exchange_fetch *f, struct pack_index *index)
 
     p->path = mem_printf("%s/%s.pack", f->x->dir, p->hex);
     p->fetch = f;
+    p->placed = f->placed;
     p->pending = 1;
     f->p = p;
     f->total_bytes = f->some ? 0 : index->bytes;
@@ -266,7 +273,7 @@ static void start(struct exchange *x, struct exchange_fetch *f, const struct has
         (void)bitmap_load(&f->want, want->bytes, bitmap_size(want));
     if (p ==
         NULL) /* else an earlier fetch was given up while its files were opened: they will be */
-        exchange_object_start(x, &f->index, pack, INDEX_MAX_BYTES, index_done);
+        exchange_object_start(x, &f->index, pack, EXCHANGE_INDEX_MAX, index_done);
 }
 
 void exchange_fetch_start(struct exchange *x, struct exchange_fetch *f, const struct hash *pack,

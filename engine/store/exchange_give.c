@@ -40,8 +40,8 @@ static void give_run(struct work *w)
     struct giving *g = CONTAINER_OF(w, struct giving, work);
     struct err err = ERR_INIT;
 
-    g->status = fd_read_at(g->p->fd, link_block_bytes(g->block), g->len,
-                           (uint64_t)g->leaf * LEAF_BYTES, &err);
+    g->status =
+        pack_read(g->p, link_block_bytes(g->block), g->len, (uint64_t)g->leaf * LEAF_BYTES, &err);
     if (g->status == 0)
         g->status = check_read(g, &err);
     if (g->status < 0)

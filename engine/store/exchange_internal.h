@@ -24,6 +24,7 @@ struct exchange_pack {
     struct pack_index *index;
     char *path;
     int fd;
+    struct placed *placed;        /* the caller's: where all lies but the table; or NULL */
     bool seeded_only;             /* the file is somebody else's: never deleted */
     struct exchange_fetch *fetch; /* NULL: complete, or given up for now */
     int bitmap_fd;
@@ -100,6 +101,11 @@ void pack_finish(struct exchange_pack *p, int status); /* ends its fetch; p may 
 void pack_drop(struct exchange *x, struct exchange_pack *p); /* frees it once nothing is pending */
 void pack_free(struct exchange *x, struct exchange_pack *p);
 void pack_save(struct exchange_pack *p); /* its bitmaps, if they have changed */
+/* Bytes of a pack, wherever they lie; in the pool. */
+MUST_CHECK int pack_read(const struct exchange_pack *p, void *data, size_t len, uint64_t offset,
+                         struct err *err);
+MUST_CHECK int pack_write(const struct exchange_pack *p, const void *data, size_t len,
+                          uint64_t offset, struct err *err);
 
 void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m);
 void give_start(struct exchange *x, const struct peer_action *a);

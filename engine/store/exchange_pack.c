@@ -33,6 +33,38 @@ struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
     return p;
 }
 
+/* Of len bytes from offset on, how many lie in the pack's own file. */
+static size_t in_file(const struct exchange_pack *p, size_t len, uint64_t offset)
+{
+    uint64_t from = p->placed == NULL ? UINT64_MAX : placed_from(p->placed);
+
+    if (offset >= from)
+        return 0;
+    return from - offset < len ? (size_t)(from - offset) : len;
+}
+
+int pack_read(const struct exchange_pack *p, void *data, size_t len, uint64_t offset,
+              struct err *err)
+{
+    size_t n = in_file(p, len, offset);
+    int r = n == 0 ? 0 : fd_read_at(p->fd, data, n, offset, err);
+
+    return r < 0 || n == len
+               ? r
+               : placed_read(p->placed, (unsigned char *)data + n, len - n, offset + n, err);
+}
+
+int pack_write(const struct exchange_pack *p, const void *data, size_t len, uint64_t offset,
+               struct err *err)
+{
+    size_t n = in_file(p, len, offset);
+    int r = n == 0 ? 0 : fd_write_at(p->fd, data, n, offset, err);
+
+    return r < 0 || n == len
+               ? r
+               : placed_write(p->placed, (const unsigned char *)data + n, len - n, offset + n, err);
+}
+
 /* From here on a leaf is not fetched again after kill -9. */
 void pack_save(struct exchange_pack *p)
 {
@@ -300,6 +332,13 @@ const struct bitmap *exchange_leaves(const struct exchange *x, const struct hash
                 pack_leaf_bytes(p->index, i);
     }
     return have;
+}
+
+const struct bitmap *exchange_bitmap(const struct exchange *x, const struct hash *pack)
+{
+    const struct exchange_pack *p = pack_find(x, pack);
+
+    return p == NULL || p->number < 0 ? NULL : peer_pack_has(x->peer, p->number);
 }
 
 int64_t exchange_given_ms(const struct exchange *x, const struct hash *pack)

@@ -365,6 +365,14 @@ uint64_t unpack_local_bytes(const struct unpack *u)
     return u->local_bytes;
 }
 
+/* The disk may begin at once, while the next segment is made; a checkpoint waits for it. */
+static void begin_writing(int fd, const struct span *s)
+{
+    if (s->len >= EARLY_BYTES)
+        (void)sync_file_range(fd, (off_t)s->in_file, (off_t)s->len, SYNC_FILE_RANGE_WRITE);
+}
+
+/* data NULL: it lies there. */
 static int write_part(struct unpack *u, size_t k, const struct span *s, const unsigned char *data,
                       bool stale, struct err *err)
 {
@@ -373,12 +381,13 @@ static int write_part(struct unpack *u, size_t k, const struct span *s, const un
 
     if (r < 0)
         return r;
-    r = stale ? fd_write_at(fd, data + s->in_segment, s->len, s->in_file, err)
-              : fd_write_sparse(fd, data + s->in_segment, s->len, s->in_file, u->m->entries[k].size,
-                                err);
-    /* The disk may begin at once, while the next segment is made; a checkpoint waits for it. */
-    if (r == 0 && s->len >= EARLY_BYTES)
-        (void)sync_file_range(fd, (off_t)s->in_file, (off_t)s->len, SYNC_FILE_RANGE_WRITE);
+    if (data != NULL && stale)
+        r = fd_write_at(fd, data + s->in_segment, s->len, s->in_file, err);
+    else if (data != NULL)
+        r = fd_write_sparse(fd, data + s->in_segment, s->len, s->in_file, u->m->entries[k].size,
+                            err);
+    if (r == 0)
+        begin_writing(fd, s);
     close(fd);
     if (r < 0)
         return err_wrap(err, "write %s", u->m->entries[k].path);
@@ -386,7 +395,7 @@ static int write_part(struct unpack *u, size_t k, const struct span *s, const un
     return 0;
 }
 
-static int write_segment(struct unpack *u, size_t i, const unsigned char *data, struct err *err)
+static int write_parts(struct unpack *u, size_t i, const unsigned char *data, struct err *err)
 {
     uint64_t end = (uint64_t)i * SEGMENT_BYTES + manifest_segment_bytes(u->m, i);
     struct span s;
@@ -399,6 +408,21 @@ static int write_segment(struct unpack *u, size_t i, const unsigned char *data, 
             r = write_part(u, k, &s, data, bitmap_get(&u->stale, i), err);
     }
     return r;
+}
+
+static int write_segment(struct unpack *u, size_t i, const unsigned char *data, struct err *err)
+{
+    int r = write_parts(u, i, data, err);
+
+    if (r == 0) {
+        bitmap_put(&u->written, i, true);
+        r = fd_write_at(u->state_fd, &u->written.bytes[i / 8], 1, written_at(u) + i / 8, err);
+    }
+    if (r < 0) {
+        bitmap_put(&u->written, i, false);
+        return err_wrap(err, "unpack into %s", u->staging);
+    }
+    return ++u->since < UNPACK_BATCH ? 0 : unpack_checkpoint(u, err);
 }
 
 int unpack_segment(struct unpack *u, size_t i, const void *data, size_t len, struct err *err)
@@ -415,22 +439,14 @@ int unpack_segment(struct unpack *u, size_t i, const void *data, size_t len, str
 
 int unpack_checked(struct unpack *u, size_t i, const void *data, size_t len, struct err *err)
 {
-    int r;
-
     if (i >= u->m->nsegments || len != manifest_segment_bytes(u->m, i))
         return err_set(err, ERR_CORRUPT, "segment %zu: %zu bytes long", i, len);
-    if (!unpack_needed(u, i))
-        return 0;
-    r = write_segment(u, i, data, err);
-    if (r == 0) {
-        bitmap_put(&u->written, i, true);
-        r = fd_write_at(u->state_fd, &u->written.bytes[i / 8], 1, written_at(u) + i / 8, err);
-    }
-    if (r < 0) {
-        bitmap_put(&u->written, i, false);
-        return err_wrap(err, "unpack into %s", u->staging);
-    }
-    return ++u->since < UNPACK_BATCH ? 0 : unpack_checkpoint(u, err);
+    return unpack_needed(u, i) ? write_segment(u, i, data, err) : 0;
+}
+
+int unpack_placed(struct unpack *u, size_t i, struct err *err)
+{
+    return unpack_needed(u, i) ? write_segment(u, i, NULL, err) : 0;
 }
 
 static int sync_entry(struct unpack *u, size_t k, struct err *err)

@@ -79,6 +79,10 @@ MUST_CHECK int unpack_segment(struct unpack *u, size_t i, const void *data, size
 MUST_CHECK int unpack_checked(struct unpack *u, size_t i, const void *data, size_t len,
                               struct err *err);
 
+/* For a segment whose bytes the caller has put at their places in STAGING/tree itself, and whose SHA-256,
+ * as they lie there, it has just compared with the manifest's. */
+MUST_CHECK int unpack_placed(struct unpack *u, size_t i, struct err *err);
+
 /* Makes what was written so far survive a power cut. Also done every UNPACK_BATCH segments. */
 MUST_CHECK int unpack_checkpoint(struct unpack *u, struct err *err);
 

@@ -52,6 +52,23 @@ is "a wrong secret, too" "$RC" 1
 like "by name" "$(cat "$ERR")" "the secret is wrong"
 check "and nothing is there" test ! -e "$TMP/d"
 
+stop fetch-b KILL
+printf X | dd of="$TMP/b" bs=1 seek=5000000 conv=notrunc status=none
+fetch b "$ref" --seed-for forever
+check "killed while it gives, it gives again" wait_for 30 grep -q "12000... bytes\|117..... bytes" "$TMP/fetch-b.out"
+is "and what its owner has changed is left alone" "$(cmp -l "$TMP/file" "$TMP/b" | wc -l)" 1
+
+if [ "$(id -u)" = 0 ] && mkdir "$TMP/small" && mount -t tmpfs -o size=8m tmpfs "$TMP/small" 2>/dev/null; then
+    run full "$AGENT" fetch "$ref" --to "$TMP/small/x" --listen 127.0.0.1:0
+    is "a full disk ends it" "$RC" 1
+    like "in clear words" "$(cat "$ERR")" "[Nn]o space"
+    check "and nothing is at the place" test ! -e "$TMP/small/x"
+    mount -o remount,size=64m "$TMP/small"
+    run full "$AGENT" fetch "$ref" --to "$TMP/small/x" --listen 127.0.0.1:0
+    is "with room it goes on" "$RC $(cmp "$TMP/file" "$TMP/small/x" && echo same)" "0 same"
+    umount "$TMP/small"
+fi
+
 stop seed
 is "the seed stops cleanly" "$RC" 0
 stop fetch-a
@@ -69,6 +86,22 @@ run tree "$AGENT" fetch "$(cat "$TMP/ref2")" --to "$TMP/copy" --listen 127.0.0.1
 is "is fetched" "$RC" 0
 check "with the same content" diff -r --no-dereference "$TMP/tree" "$TMP/copy"
 is "and modes" "$(stat -c %a "$TMP/copy/bin/big")" 755
+
+mkdir -p "$TMP/raw/x"
+head -c 4500000 /dev/urandom >"$TMP/raw/a"
+head -c 5000000 /dev/urandom >"$TMP/raw/x/b"
+: >"$TMP/raw/x/empty"
+chmod 555 "$TMP/raw/x/b"
+spawn raw "$ENGINE" seed "$TMP/raw" --listen 127.0.0.1:0 --ref-file "$TMP/ref3"
+check "a seed of a tree that does not compress" wait_for 30 test -s "$TMP/ref3"
+fetch slow "$(cat "$TMP/ref3")" --limit-down 2M
+check "a slow machine has begun" wait_for 30 has_progress slow
+stop fetch-slow KILL
+run raw-copy "$AGENT" fetch "$(cat "$TMP/ref3")" --to "$TMP/slow" --listen 127.0.0.1:0 -o json
+is "killed, it goes on" "$RC" 0
+check "with the same content" diff -r --no-dereference "$TMP/raw" "$TMP/slow"
+is "and modes" "$(stat -c %a "$TMP/slow/x/b")" 555
+stop raw
 
 stop seed
 stop fetch-b

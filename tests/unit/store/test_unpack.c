@@ -273,6 +273,35 @@ static void test_wrong_bytes_are_refused(void **state)
     tree_close(s.tree);
 }
 
+/* Segments that the caller has put there itself: only what is told is believed, also by the next run. */
+static void test_placed_segments(void **state)
+{
+    struct source s = large_source(2);
+    struct place p = place_new();
+    struct unpack *u = open_unpack(&s, &p, NULL, false);
+    AUTO_FREE char *file = mem_printf("%s/tree/big", p.staging);
+    AUTO_FREE char *whole = mem_printf("%s/big", s.dir);
+    struct err err = ERR_INIT;
+    size_t len;
+    char *data = tmpdir_read(whole, &len);
+
+    (void)state;
+    tmpdir_write(file, data, len);
+    assert_true(unpack_needed(u, 0));
+    assert_ok(unpack_placed(u, 1, &err), &err);
+    assert_false(unpack_needed(u, 1));
+    assert_true(unpack_needed(u, 0));
+    unpack_close(u);
+    u = open_unpack(&s, &p, NULL, false);
+    assert_false(unpack_needed(u, 1));
+    for (size_t i = 0; i < s.m->nsegments; i++)
+        assert_ok(unpack_placed(u, i, &err), &err);
+    finish(u, &s, &p);
+    free(data);
+    place_release(&p);
+    tree_close(s.tree);
+}
+
 /* Another artifact's staging is not continued. */
 static void test_staging_of_another_artifact(void **state)
 {
@@ -509,6 +538,7 @@ int main(void)
         cmocka_unit_test(test_checkpoint_covers_what_was_inherited),
         cmocka_unit_test(test_bytes_that_nobody_wrote),
         cmocka_unit_test(test_wrong_bytes_are_refused),
+        cmocka_unit_test(test_placed_segments),
         cmocka_unit_test(test_staging_of_another_artifact),
         cmocka_unit_test(test_writing_fails),
         cmocka_unit_test(test_full_disk),

@@ -1,0 +1,259 @@
+#include "store/placed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "delta/full.h"
+#include "io/files.h"
+#include "store/tree.h"
+
+/* Of each of two segments at a time: they stay in the processor's cache between read and hash. */
+enum { CHUNK_BYTES = 128 << 10 };
+
+struct placed_file {
+    uint64_t at, size; /* of its first byte in the stream; bytes */
+    int fd;
+};
+
+struct placed {
+    const struct manifest *m;
+    uint64_t from;
+    struct placed_file *files; /* in the order of the stream; those that are not empty */
+    size_t nfiles;
+    atomic_bool sealed;
+};
+
+static bool has_bytes(const struct entry *e)
+{
+    return e->kind == ENTRY_FILE && e->size > 0;
+}
+
+/* A segment that is not stored is shorter than it is raw, so that the sizes tell. */
+bool placed_suits(const struct manifest *m, uint64_t pack_bytes)
+{
+    size_t files = 0;
+
+    for (size_t i = 0; i < m->nentries && files <= PLACED_FILES_MAX; i++)
+        files += has_bytes(&m->entries[i]);
+    return files > 0 && files <= PLACED_FILES_MAX &&
+           pack_bytes == full_header_bytes(m->nsegments) + m->stream_bytes;
+}
+
+static int open_file(int *ret_fd, const struct placed_where *w, int root, const struct entry *e,
+                     struct err *err)
+{
+    int flags = (w->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK;
+
+    if (!w->is_file)
+        return tree_open_beneath(ret_fd, root, e->path, flags, 0, err);
+    *ret_fd = open(w->path, flags | O_NOFOLLOW | O_CLOEXEC);
+    return *ret_fd < 0 ? err_sys(err, errno, "open %s", w->path) : 0;
+}
+
+static int open_files(struct placed *p, const struct placed_where *w, struct err *err)
+{
+    int root = w->is_file ? -1 : open(w->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int r = 0;
+
+    if (!w->is_file && root < 0)
+        return err_sys(err, errno, "open %s", w->path);
+    for (size_t i = 0; r == 0 && i < p->m->nentries; i++) {
+        const struct entry *e = &p->m->entries[i];
+        int fd = -1;
+
+        if (!has_bytes(e))
+            continue;
+        r = open_file(&fd, w, root, e, err);
+        if (r == 0)
+            p->files[p->nfiles++] = (struct placed_file){ e->offset, e->size, fd };
+    }
+    if (root >= 0)
+        close(root);
+    return r;
+}
+
+int placed_open(struct placed **ret, const struct manifest *m, const struct placed_where *where,
+                struct err *err)
+{
+    struct placed *p = mem_alloc(sizeof(*p));
+    int r;
+
+    p->m = m;
+    p->from = full_header_bytes(m->nsegments);
+    p->files = mem_calloc(PLACED_FILES_MAX, sizeof(*p->files));
+    atomic_init(&p->sealed, where->read_only);
+    r = open_files(p, where, err);
+    if (r < 0) {
+        placed_free(p);
+        return r;
+    }
+    *ret = p;
+    return 0;
+}
+
+void placed_free(struct placed *p)
+{
+    if (p == NULL)
+        return;
+    for (size_t i = 0; i < p->nfiles; i++)
+        close(p->files[i].fd);
+    free(p->files);
+    free(p);
+}
+
+uint64_t placed_from(const struct placed *p)
+{
+    return p->from;
+}
+
+int placed_reserve(const struct placed *p, struct err *err)
+{
+    for (size_t i = 0; i < p->nfiles && !atomic_load(&p->sealed); i++) {
+        int os = posix_fallocate(p->files[i].fd, 0, (off_t)p->files[i].size);
+
+        if (os != 0)
+            return err_sys(err, os, "reserve %llu bytes", (unsigned long long)p->files[i].size);
+    }
+    return 0;
+}
+
+/* The file that holds byte `at` of the stream; nfiles: none. */
+static size_t find_file(const struct placed *p, uint64_t at)
+{
+    size_t low = 0, high = p->nfiles;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (p->files[middle].at + p->files[middle].size <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The part of [at, at + len) of the stream that lies in one file: its bytes, and that file. */
+static int next_part(const struct placed *p, uint64_t at, size_t len, struct placed_file *ret,
+                     size_t *ret_len, struct err *err)
+{
+    size_t i = find_file(p, at);
+    uint64_t left;
+
+    if (i == p->nfiles)
+        return err_set(err, ERR_CORRUPT, "the pack ends before byte %llu of its stream",
+                       (unsigned long long)at);
+    *ret = p->files[i];
+    left = ret->at + ret->size - at;
+    *ret_len = left < len ? (size_t)left : len;
+    return 0;
+}
+
+static int read_stream(const struct placed *p, unsigned char *data, size_t len, uint64_t at,
+                       struct err *err)
+{
+    int r = 0;
+
+    for (size_t part = 0; r == 0 && len > 0; data += part, at += part, len -= part) {
+        struct placed_file f;
+
+        r = next_part(p, at, len, &f, &part, err);
+        if (r == 0)
+            r = fd_read_at(f.fd, data, part, at - f.at, err);
+    }
+    return r;
+}
+
+int placed_read(const struct placed *p, void *data, size_t len, uint64_t offset, struct err *err)
+{
+    return read_stream(p, data, len, offset - p->from, err);
+}
+
+int placed_write(const struct placed *p, const void *data, size_t len, uint64_t offset,
+                 struct err *err)
+{
+    const unsigned char *bytes = data;
+    uint64_t at = offset - p->from;
+    int r = 0;
+
+    if (atomic_load(&p->sealed))
+        return err_set(err, ERR_DENIED, "the files are complete: nothing is written any more");
+    for (size_t part = 0; r == 0 && len > 0; bytes += part, at += part, len -= part) {
+        struct placed_file f;
+
+        r = next_part(p, at, len, &f, &part, err);
+        if (r == 0)
+            r = fd_write_at(f.fd, bytes, part, at - f.at, err);
+    }
+    return r;
+}
+
+static size_t chunk_of(const struct placed *p, size_t segment, size_t done)
+{
+    size_t left = manifest_segment_bytes(p->m, segment) - done;
+
+    return left < CHUNK_BYTES ? left : CHUNK_BYTES;
+}
+
+static int hash_two(const struct placed *p, const size_t *segments, struct sha256 *const *sha,
+                    unsigned char *chunks, struct err *err)
+{
+    int r = 0;
+
+    /* Only the stream's last segment is shorter than the other one. */
+    for (size_t done = 0; r == 0 && done < SEGMENT_BYTES; done += CHUNK_BYTES) {
+        size_t len[2] = { 0, 0 };
+
+        for (size_t k = 0; r == 0 && k < 2; k++) {
+            if (done >= manifest_segment_bytes(p->m, segments[k]))
+                continue;
+            len[k] = chunk_of(p, segments[k], done);
+            r = read_stream(p, chunks + k * CHUNK_BYTES, len[k],
+                            (uint64_t)segments[k] * SEGMENT_BYTES + done, err);
+        }
+        if (r == 0)
+            sha256_add_two(sha[0], chunks, len[0], sha[1], chunks + CHUNK_BYTES, len[1]);
+    }
+    return r;
+}
+
+static int hash_one(const struct placed *p, size_t segment, struct sha256 *sha,
+                    unsigned char *chunk, struct err *err)
+{
+    size_t len = manifest_segment_bytes(p->m, segment);
+    int r = 0;
+
+    for (size_t done = 0; r == 0 && done < len; done += CHUNK_BYTES) {
+        size_t part = chunk_of(p, segment, done);
+
+        r = read_stream(p, chunk, part, (uint64_t)segment * SEGMENT_BYTES + done, err);
+        if (r == 0)
+            sha256_add(sha, chunk, part);
+    }
+    return r;
+}
+
+int placed_hash(const struct placed *p, const size_t *segments, size_t n, struct hash *ret,
+                struct err *err)
+{
+    unsigned char *chunks = mem_realloc(NULL, 2 * (size_t)CHUNK_BYTES);
+    struct sha256 *sha[2] = { sha256_new(), sha256_new() };
+    int r = n == 2 ? hash_two(p, segments, sha, chunks, err)
+                   : hash_one(p, segments[0], sha[0], chunks, err);
+
+    for (size_t k = 0; k < n; k++)
+        ret[k] = sha256_done(sha[k]);
+    sha256_free(sha[0]);
+    sha256_free(sha[1]);
+    free(chunks);
+    return r;
+}
+
+void placed_seal(struct placed *p)
+{
+    atomic_store(&p->sealed, true);
+}
