@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -58,6 +59,15 @@ static bool same_bytes(int a, int b, uint64_t size, unsigned char *buffers)
     return true;
 }
 
+/* Two names of one file, as in a tree of hard links. */
+static bool one_file(int a, int b, uint64_t size)
+{
+    struct stat x, y;
+
+    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino &&
+           (uint64_t)x.st_size == size;
+}
+
 /* A file that cannot be read, or is longer than it was, is not the same; whoever hashes it says
  * why. */
 static bool same_file(const struct pair *p, struct beneath dirs[2], const struct entry *b,
@@ -67,7 +77,8 @@ static bool same_file(const struct pair *p, struct beneath dirs[2], const struct
     int x = -1, y = -1;
     bool same = tree_open_file(p->base, &dirs[0], b, &x, NULL) == 0 &&
                 tree_open_file(p->target, &dirs[1], t, &y, NULL) == 0 &&
-                same_bytes(x, y, b->size, buffers) && pread(x, &more, 1, (off_t)b->size) == 0;
+                (one_file(x, y, b->size) || same_bytes(x, y, b->size, buffers)) &&
+                pread(x, &more, 1, (off_t)b->size) == 0;
 
     if (x >= 0)
         close(x);

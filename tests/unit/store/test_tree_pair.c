@@ -148,6 +148,33 @@ static void test_two_files(void **state)
     free(data);
 }
 
+/* A tree of hard links, and one more file: each of the links is what it is linked to. */
+static void test_links(void **state)
+{
+    const char *a = tmpdir_fresh(), *b = tmpdir_fresh();
+    struct random r = { 5 };
+    struct err err = ERR_INIT;
+    struct tree *t = NULL;
+
+    (void)state;
+    tree_random(a, &r, 30, true);
+    assert_ok(tree_open(&t, a, &err), &err);
+    for (size_t i = 0; i < tree_manifest(t)->nentries; i++) {
+        const struct entry *e = &tree_manifest(t)->entries[i];
+        AUTO_FREE char *from = mem_printf("%s/%s", a, e->path);
+        AUTO_FREE char *to = mem_printf("%s/%s", b, e->path);
+
+        if (e->kind == ENTRY_DIR)
+            assert_ok(dir_make(to, 0755, &err), &err);
+        else if (e->kind == ENTRY_FILE)
+            assert_int_equal(link(from, to), 0);
+    }
+    tree_close(t);
+    AUTO_FREE char *more = mem_printf("%s/zz-more", b);
+    tmpdir_write(more, "only here", 9);
+    check_both_ways(a, b);
+}
+
 /* What becomes longer or shorter after the walk is told, whichever side it is. */
 static void test_changes(void **state)
 {
@@ -176,9 +203,8 @@ static void test_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_trees),
-        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_two_files),
+        cmocka_unit_test(test_random_trees), cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_two_files),    cmocka_unit_test(test_links),
         cmocka_unit_test(test_changes),
     };
 
