@@ -263,7 +263,8 @@ static int open_keys(struct seed *s, struct err *err)
     return link_identity_load(&s->self, s->identity, region_name, err);
 }
 
-static int give(struct seed *s, struct store *store, const struct published *p, struct err *err)
+static int give(struct seed *s, struct store *store, const struct published *p,
+                const uint64_t *sums, struct err *err)
 {
     AUTO_BUF manifest = BUF_INIT;
     AUTO_BUF index = BUF_INIT;
@@ -274,13 +275,17 @@ static int give(struct seed *s, struct store *store, const struct published *p, 
         return -(int)err->code;
     dir_store_path(store, OBJECT_PACK, &p->pack, &path);
     exchange_offer(s->exchange, manifest.data, manifest.len);
-    return exchange_seed(s->exchange, index.data, index.len, path.data, err);
+    if (exchange_seed(s->exchange, index.data, index.len, path.data, err) < 0)
+        return -(int)err->code;
+    exchange_vouch(s->exchange, &p->pack, sums);
+    return 0;
 }
 
 static int publish(struct seed *s, const struct seed_options *o, struct err *err)
 {
     AUTO_FREE char *dir = mem_printf("%s/store", s->state);
-    struct publish_options options = { .level = SEED_LEVEL };
+    AUTO_FREE uint64_t *sums = NULL;
+    struct publish_options options = { .level = SEED_LEVEL, .ret_sums = &sums };
     struct published p;
     struct store *store = NULL;
     int rv = store_open(&store, dir, err);
@@ -292,7 +297,7 @@ static int publish(struct seed *s, const struct seed_options *o, struct err *err
         s->reference.pack = p.pack;
         s->reference.is_file = !path_is_dir(o->path);
         s->leaves = (size_t)((p.pack_bytes + LEAF_BYTES - 1) / LEAF_BYTES);
-        rv = give(s, store, &p, err);
+        rv = give(s, store, &p, sums, err);
     }
     store_close(store);
     return rv;

@@ -11,6 +11,12 @@ MUST_CHECK int pack_index_make(struct buf *out, enum pack_kind kind, const struc
                                const struct hash *target, uint64_t pack_bytes, pack_read_at read,
                                void *ctx, struct err *err);
 
+/* The same; gives *ret_sums, checksum_of() each leaf when it was hashed. */
+MUST_CHECK int pack_index_make_sums(struct buf *out, enum pack_kind kind, const struct hash *base,
+                                    const struct hash *target, uint64_t pack_bytes,
+                                    pack_read_at read, void *ctx, uint64_t **ret_sums,
+                                    struct err *err);
+
 /* Every leaf is what the index says: -ERR_CORRUPT if not. Any kind of pack. */
 MUST_CHECK int pack_check_leaves(const struct pack_index *x, pack_read_at read, void *ctx,
                                  struct err *err);

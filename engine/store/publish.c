@@ -119,9 +119,10 @@ static int test_apply(struct publishing *p, struct err *err)
 static int put_all(struct publishing *p, struct err *err)
 {
     AUTO_BUF index = BUF_INIT;
+    AUTO_FREE uint64_t *sums = NULL;
     struct hash none = { { 0 } };
-    int r = pack_index_make(&index, PACK_FULL, &none, &p->out.artifact, p->out.pack_bytes,
-                            read_pack, p, err);
+    int r = pack_index_make_sums(&index, PACK_FULL, &none, &p->out.artifact, p->out.pack_bytes,
+                                 read_pack, p, &sums, err);
 
     if (r < 0)
         return r;
@@ -131,6 +132,10 @@ static int put_all(struct publishing *p, struct err *err)
         r = store_put_file(p->store, OBJECT_PACK, &p->out.pack, p->tmp, err);
     if (r == 0)
         r = store_put(p->store, OBJECT_INDEX, index.data, index.len, NULL, err);
+    if (r == 0 && p->options != NULL && p->options->ret_sums != NULL) {
+        *p->options->ret_sums = sums;
+        sums = NULL;
+    }
     return r;
 }
 

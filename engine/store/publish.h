@@ -18,6 +18,7 @@ struct publish_options {
      * is twice the stream's bytes. < 0 stops with -ERR_CANCELLED. May be NULL. */
     int (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
+    uint64_t **ret_sums; /* gives checksum_of() each leaf, as it was hashed on disk; or NULL */
 };
 
 struct published {

@@ -1,6 +1,8 @@
 /* What a disk changes is neither kept nor sent. */
 #include "unit/store/exchanging.h"
 
+#include "base/checksum.h"
+
 /* A leaf that rots on disk between two runs is found and fetched again. */
 static void rot_is_fetched_again(void **state)
 {
@@ -68,6 +70,38 @@ static void when_one_leaf_is_missing(struct timer *t)
     loop_stop(s->loop);
 }
 
+/* One who has hashed the file vouches for it: what is not as it was then is not sent. */
+static void what_is_vouched_for_is_compared(void **state)
+{
+    uint64_t sums[PACK_BYTES / LEAF_BYTES + 1];
+    struct swarm s;
+
+    (void)state;
+    start_swarm(&s, 1);
+    for (size_t i = 0; i < COUNT_OF(sums); i++) {
+        size_t left = PACK_BYTES - i * LEAF_BYTES;
+
+        sums[i] = checksum_of(s.pack + i * LEAF_BYTES, left < LEAF_BYTES ? left : LEAF_BYTES);
+    }
+    exchange_vouch(s.nodes[0].x, &s.id, sums);
+    connect_nodes(&s, 1, 0);
+    start_fetch(&s, 1);
+    loop_run(s.loop);
+    assert_has_pack(&s, 1);
+    stop_swarm(&s);
+
+    start_swarm(&s, 1);
+    sums[3] ^= 1;
+    exchange_vouch(s.nodes[0].x, &s.id, sums);
+    connect_nodes(&s, 1, 0);
+    start_fetch(&s, 1);
+    timer_start(s.loop, &s.kick, 1, 1, when_one_leaf_is_missing);
+    loop_run(s.loop);
+    assert_false(exchange_has(s.nodes[1].x, &s.id, 3, 1));
+    assert_false(exchange_has(s.nodes[0].x, &s.id, 3, 1));
+    stop_swarm(&s);
+}
+
 /* Nor what was verified when it came, and has changed since. */
 static void rot_since_is_not_sent(void **state)
 {
@@ -106,6 +140,7 @@ int main(void)
         cmocka_unit_test(rot_is_fetched_again),
         cmocka_unit_test(rot_is_not_sent),
         cmocka_unit_test(rot_since_is_not_sent),
+        cmocka_unit_test(what_is_vouched_for_is_compared),
     };
 
     log_setup("test", 2);
