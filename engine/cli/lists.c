@@ -1,6 +1,7 @@
 /* engine queue - the jobs; engine regions - the regions. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "cli/answer.h"
@@ -27,26 +28,22 @@ static void print_region(const json_t *r)
 }
 
 /* GET path, print each element of answer[key]. */
-static int print_list(const struct verb *verb, int argc, char **argv, const char *path,
-                      const char *key, void (*print)(const json_t *o))
+static int print_list(const struct globals *g, const char *path, const char *key,
+                      void (*print)(const json_t *o))
 {
     struct err err = ERR_INIT;
     struct client *c = NULL;
     AUTO_JSON *answer = NULL;
-    struct globals g;
-    int operands, code, rv;
+    int rv = client_open(&c, g, &err);
     size_t i;
     json_t *o;
 
-    if (flags_parse(verb, &g, argc, argv, &operands, &code) != 0)
-        return code;
-    rv = client_open(&c, &g, &err);
     if (rv == 0)
         rv = client_get(c, path, CALL_MS, &answer, &err);
     client_close(c);
     if (rv < 0)
-        return fail(&g, &err);
-    if (g.json) {
+        return fail(g, &err);
+    if (g->json) {
         AUTO_FREE char *text = json_text(answer);
 
         puts(text);
@@ -61,13 +58,66 @@ static int print_list(const struct verb *verb, int argc, char **argv, const char
 int cli_queue(int argc, char **argv)
 {
     const struct verb verb = { "queue", "The build jobs, newest first.", NULL, 0, 0, 0 };
+    struct globals g;
+    int operands, code;
 
-    return print_list(&verb, argc, argv, "/v1/jobs?limit=50", "jobs", print_job);
+    if (flags_parse(&verb, &g, argc, argv, &operands, &code) != 0)
+        return code;
+    return print_list(&g, "/v1/jobs?limit=50", "jobs", print_job);
+}
+
+static int forget(const struct globals *g, const char *region, const char *reason, struct err *err)
+{
+    AUTO_JSON *body = json_pack("{s:s}", "reason", reason), *answer = NULL;
+    AUTO_BUF path = BUF_INIT;
+    struct client *c = NULL;
+    int rv = client_open(&c, g, err);
+
+    buf_str_append(&path, "/v1/regions/");
+    client_path_segment(&path, region);
+    buf_str_append(&path, "/forget");
+    if (rv == 0)
+        rv = client_post(c, path.data, body, &answer, err);
+    client_close(c);
+    if (rv < 0)
+        return rv;
+    if (g->json) {
+        AUTO_FREE char *text = json_text(answer);
+
+        puts(text);
+    } else {
+        printf("region %s is forgotten; if it comes back, it is a new one\n", region);
+    }
+    return 0;
 }
 
 int cli_regions(int argc, char **argv)
 {
-    const struct verb verb = { "regions", "The regions and their machines.", NULL, 0, 0, 0 };
+    const char *reason = "";
+    const struct flag flags[] = { { "reason", FLAG_TEXT, &reason, "TEXT",
+                                    "forget: why, for the audit log" } };
+    const struct verb verb = { "regions [forget NAME]",
+                               "The regions and their machines. forget: one that is gone for good; "
+                               "nothing waits for it any "
+                               "more,\nand what its machines ran is not kept for them.",
+                               flags,
+                               1,
+                               0,
+                               2 };
+    struct err err = ERR_INIT;
+    struct globals g;
+    int operands, code;
 
-    return print_list(&verb, argc, argv, "/v1/regions", "regions", print_region);
+    if (flags_parse(&verb, &g, argc, argv, &operands, &code) != 0)
+        return code;
+    if (operands == 0)
+        return print_list(&g, "/v1/regions", "regions", print_region);
+    if (operands != 2 || strcmp(argv[0], "forget") != 0)
+        (void)err_set(&err, ERR_INVALID,
+                      "regions %s: not understood; it is `engine regions` or `engine "
+                      "regions forget NAME`",
+                      argv[0]);
+    else if (forget(&g, argv[1], reason, &err) == 0)
+        return EXIT_OK;
+    return fail(&g, &err);
 }

@@ -44,6 +44,7 @@ const struct route api_routes[] = {
     { "GET", "/v1/jobs/*/log", ROLE_VIEWER, route_job_log },
     { "POST", "/v1/jobs/*/cancel", ROLE_RELEASER, route_job_cancel },
     { "GET", "/v1/regions", ROLE_VIEWER, route_regions },
+    { "POST", "/v1/regions/*/forget", ROLE_ADMIN, route_region_forget },
     { "GET", "/v1/services", ROLE_VIEWER, route_services },
     { "GET", "/v1/artifacts", ROLE_VIEWER, route_artifacts },
     { "POST", "/v1/artifacts/forget", ROLE_ADMIN, route_artifacts_forget },

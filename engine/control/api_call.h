@@ -65,6 +65,6 @@ api_route route_trigger, route_deployments, route_deployment, route_deployment_e
 api_route route_artifacts, route_artifacts_forget;
 /* api_other.c */
 api_route route_live, route_ready, route_metrics, route_jobs, route_job, route_job_log,
-    route_job_cancel, route_regions, route_services, route_tokens, route_audit;
+    route_job_cancel, route_regions, route_region_forget, route_services, route_tokens, route_audit;
 
 #endif

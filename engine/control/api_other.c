@@ -6,6 +6,7 @@
 #include "control/api_call.h"
 #include "control/history.h"
 #include "control/record.h"
+#include "control/regions.h"
 #include "control/view.h"
 #include "io/loop.h"
 
@@ -169,6 +170,18 @@ int route_regions(struct call *c, struct err *err)
     db_rows_free(rows);
     call_answer(c, MHD_HTTP_OK, json_pack("{s:o}", "regions", list));
     return 0;
+}
+
+int route_region_forget(struct call *c, struct err *err)
+{
+    const char *reason = "";
+    int r = c->json == NULL ? 0 : json_get_text_or(c->json, "reason", 1024, "", &reason, err);
+
+    if (r == 0)
+        r = region_forget(c->db, c->args[0], buf_str(&c->who), reason, wall_ms(), err);
+    if (r == 0)
+        wake_all(api_options_of(c->api)->wake);
+    return r < 0 ? r : route_regions(c, err);
 }
 
 int route_services(struct call *c, struct err *err)

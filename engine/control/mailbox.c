@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "control/regions.h"
 
 struct said *said_new(enum said_kind kind, const char *region, const char *key, int64_t at_ms)
 {
@@ -96,27 +97,12 @@ static int write_counts(struct db *d, const struct said *s, struct err *err)
                    db_text(s->key), db_text(s->region), db_int(s->at_ms), db_text(s->body));
 }
 
-/* What a region says of a service replaces what it said before. */
 static int write_runs(struct db *d, const struct said *s, struct err *err)
 {
-    AUTO_JSON *list = NULL;
-    int r = json_parse(&list, s->body, strlen(s->body), err);
+    AUTO_JSON *releases = NULL;
+    int r = json_parse(&releases, s->body, strlen(s->body), err);
 
-    if (r == 0)
-        r = DB_EXEC(d, err, "DELETE FROM running WHERE region = $1 AND service = $2",
-                    db_text(s->region), db_text(s->key));
-    for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
-        const json_t *one = json_array_get(list, i);
-
-        r = DB_EXEC(d, err,
-                    "INSERT INTO running (region, service, release, machines) "
-                    "VALUES ($1, $2, $3, $4) ON CONFLICT (region, service, release) "
-                    "DO UPDATE SET machines = $4",
-                    db_text(s->region), db_text(s->key),
-                    db_text(json_string_value(json_array_get(one, 0))),
-                    db_int(json_integer_value(json_array_get(one, 1))));
-    }
-    return r;
+    return r < 0 ? r : region_runs(d, s->region, s->key, releases, s->at_ms, err);
 }
 
 static int write_said(struct db *d, void *arg, struct err *err)

@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "control/history.h"
+#include "control/regions.h"
 #include "queue/queue.h"
 #include "wire/doc.h"
 
@@ -300,6 +301,29 @@ static int mark_running(struct reach *x, struct err *err)
     return r;
 }
 
+/* A region that tells of fewer machines than before may not know all that it has. */
+static int mark_running_before(struct reach *x, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r = DB_ROWS(x->d, &rows, err,
+                    "SELECT release, service, region, machines FROM running_before "
+                    "WHERE at >= now_ms() - $1 ORDER BY service, region, release",
+                    db_int(REGION_LOST_MS));
+
+    for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
+        long long n = (long long)db_get_int(rows, i, 3);
+        AUTO_FREE char *why =
+            mem_printf("%lld machine%s of %s ran it for %s, and %s has told of fewer since", n,
+                       n == 1 ? "" : "s", db_get_text(rows, i, 2), db_get_text(rows, i, 1),
+                       db_get_text(rows, i, 2));
+
+        if (is_whole(x, db_get_text(rows, i, 0)))
+            mark_release(x, db_get_text(rows, i, 0), why);
+    }
+    db_rows_free(rows);
+    return r;
+}
+
 static void add_delta(struct reach *x, const struct db_rows *rows, size_t i)
 {
     json_t *a = map_get(&x->by_digest, db_get_text(rows, i, 0));
@@ -380,6 +404,8 @@ static int load_all(struct reach *x, struct err *err)
         r = mark_services(x, err);
     if (r == 0)
         r = mark_running(x, err);
+    if (r == 0)
+        r = mark_running_before(x, err);
     if (r == 0)
         r = mark_deltas(x, err);
     return r < 0 ? r : mark_deployments(x, err);

@@ -6,7 +6,8 @@
  *   - a goal of any region: its release and its rollback_to;
  *   - a service's last good release, and its last K releases that succeeded;
  *   - the finished job of a deployment that is under way;
- *   - a machine that runs its release, as the region nodes last said;
+ *   - a machine that runs its release, as the region nodes last said, or as one said before it told of
+ *     fewer machines (regions.h);
  *   - a delta in the making: its base and its target.
  * A delta pack is needed as long as both its base and its target are.
  * Any doubt (a document or detail that does not parse) is an error: then nothing may be deleted.

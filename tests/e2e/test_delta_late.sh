@@ -108,5 +108,17 @@ done
 check "two: m3, which had waited, moved the delta only" test "$(receipt m3 '.seed + .peer')" -lt $((BYTES / 20))
 check "two: what was saved is told" test "$(view .bytes.saved_by_delta)" -ge $((BYTES / 10))
 
-for m in "${MACHINES[@]}" link-m1 link-m2 r1 worker serve; do stop "$m"; done
+# --- a region that is gone for good ---
+
+run refused "$ENGINE" regions forget r1 -o json
+is "a region that is connected is not forgotten" "$RC $(field .error.code)" "2 conflict"
+for m in "${MACHINES[@]}" link-m1 link-m2 r1; do stop "$m"; done
+away() { [ "$("$ENGINE" regions -o json | jq '.regions[0].connected')" = false ]; }
+check "the region is away" wait_for 30 away
+run forget "$ENGINE" regions forget r1 --reason "burnt down" -o json
+is "then it is" "$RC $(field '.regions | length')" "0 0"
+run again "$ENGINE" regions forget r1
+is "there is no such region any more" "$RC" 2
+like "and that is said" "$(cat "$ERR")" 'there is no region r1'
+for m in worker serve; do stop "$m"; done
 check_no_leftovers

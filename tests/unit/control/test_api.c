@@ -122,6 +122,7 @@ static void routes_are_guarded(void **state)
         { "GET", "/v1/jobs/1/log", ROLE_VIEWER },
         { "POST", "/v1/jobs/1/cancel", ROLE_RELEASER },
         { "GET", "/v1/regions", ROLE_VIEWER },
+        { "POST", "/v1/regions/r9/forget", ROLE_ADMIN },
         { "GET", "/v1/services", ROLE_VIEWER },
         { "POST", "/v1/tokens", ROLE_ADMIN },
         { "GET", "/v1/audit", ROLE_ADMIN },

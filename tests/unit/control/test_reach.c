@@ -1,5 +1,6 @@
 /* Which artifacts are needed, on SQLite and PostgreSQL. */
 #include "control/reach.h"
+#include "control/regions.h"
 #include "unit/control/cluster.h"
 
 #define COMMIT_C "cccccccccccccccccccccccccccccccccccccccc"
@@ -162,6 +163,95 @@ static void what_some_machine_runs(void **state)
     assert_true(is_reachable(c, 0, three));
 }
 
+/* {RELEASE: machines, …} as a region tells it. */
+static void tell(struct cluster *c, const char *region, const char *one, int64_t n,
+                 const char *other, int64_t m, int64_t now_ms)
+{
+    AUTO_JSON *list = json_pack("[[s,I],[s,I]]", one, (json_int_t)n, other, (json_int_t)m);
+
+    if (m == 0)
+        json_array_remove(list, 1);
+    if (n == 0)
+        json_array_remove(list, 0);
+    assert_ok(region_runs(c->d, region, "web", list, now_ms, &c->err), &c->err);
+}
+
+/* A region node that has begun anew knows those machines that have come back to it, and no more. */
+static void what_a_region_told_before(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *one = deploy(c, COMMIT_A, "one");
+    AUTO_FREE char *two = deploy(c, COMMIT_B, "two");
+    AUTO_FREE char *three = deploy(c, COMMIT_C, "three");
+    AUTO_FREE char *a = cluster_get(c, "SELECT hash FROM release WHERE sha = $1", COMMIT_A);
+    AUTO_FREE char *b = cluster_get(c, "SELECT hash FROM release WHERE sha = $1", COMMIT_C);
+    int64_t now = wall_ms();
+
+    tell(c, "r1", a, 2, b, 2, now);
+    assert_true(is_reachable(c, 0, one));
+    tell(c, "r1", a, 0, b, 0, now); /* nobody has come yet */
+    {
+        AUTO_JSON *answer = load(c, 0);
+
+        assert_string_equal(reason(answer, one),
+                            "2 machines of r1 ran it for web, and r1 has told of fewer since");
+    }
+    tell(c, "r1", a, 0, b, 1, now);
+    tell(c, "r1", a, 0, b, 3, now); /* more than on that release before, and fewer in all */
+    assert_true(is_reachable(c, 0, one));
+    assert_int_equal(forget(c, one, two, 0), 0); /* two is what three would go back to */
+    tell(c, "r2", a, 0, b, 4, now);              /* another region's are not these */
+    assert_true(is_reachable(c, 0, one));
+    tell(c, "r1", a, 0, b, 4, now); /* all are back, and have moved meanwhile */
+    assert_false(is_reachable(c, 0, one));
+    assert_true(is_reachable(c, 0, three));
+
+    tell(c, "r1", a, 1, b, 3, now - REGION_LOST_MS - 1000);
+    tell(c, "r1", a, 0, b, 3, now - REGION_LOST_MS - 1000); /* the one has never come again */
+    assert_false(is_reachable(c, 0, one));
+    tell(c, "r1", a, 0, b, 3, now);
+    AUTO_FREE char *left = cluster_get(c,
+                                       "SELECT COUNT(*) FROM running_before "
+                                       "WHERE region = $1",
+                                       "r1");
+    assert_string_equal(left, "0");
+}
+
+/* It keeps what it ran until it is forgotten; and if it comes back it is a new one. */
+static void a_region_that_is_gone(void **state)
+{
+    struct cluster *c = cluster_of(state);
+    AUTO_FREE char *one = deploy(c, COMMIT_A, "one");
+    AUTO_FREE char *release = cluster_get(c, "SELECT hash FROM release WHERE sha = $1", COMMIT_A);
+    AUTO_FREE char *two = deploy(c, COMMIT_B, "two"), *three = NULL, *audit = NULL;
+    int64_t now = wall_ms();
+
+    assert_ok(DB_EXEC(c->d, &c->err,
+                      "INSERT INTO region (name, holder, connected, session_at, seen_at, machines, "
+                      "reachable) VALUES ('r3', 'test', 0, 0, 1, 3, 0)"),
+              &c->err);
+    cluster_sql(c,
+                "INSERT INTO goal (service, region, generation, seq, deployment, release, "
+                "rollback_to, doc) SELECT service, $1, generation, seq, deployment, $2, "
+                "rollback_to, doc FROM goal "
+                "WHERE region = 'r1'",
+                "r3", release);
+    tell(c, "r3", release, 3, release, 0, now);
+    tell(c, "r3", release, 1, release, 0, now);
+    assert_int_equal(region_forget(c->d, "r9", "ann", "", now, &c->err), -ERR_NOT_FOUND);
+    assert_int_equal(region_forget(c->d, "r1", "ann", "", now, &c->err), -ERR_CONFLICT);
+    assert_ok(region_forget(c->d, "r3", "ann", "burnt down", now, &c->err), &c->err);
+    audit = cluster_get(c,
+                        "SELECT actor || ' ' || verb || ' ' || object || ' ' || reason FROM audit "
+                        "WHERE object = $1",
+                        "r3");
+    assert_string_equal(audit, "ann forget-region r3 burnt down");
+    three = deploy(c, COMMIT_C, "three"); /* nothing waits for r3 */
+    assert_false(is_reachable(c, 0, one));
+    assert_true(is_reachable(c, 0, two));
+    assert_true(is_reachable(c, 0, three));
+}
+
 static void add_delta(struct cluster *c, const char *base, const char *target, const char *state)
 {
     int64_t job = 0;
@@ -232,6 +322,8 @@ int main(int argc, char **argv)
         BOTH(what_runs_and_what_it_goes_back_to),
         BOTH(what_is_being_built),
         BOTH(what_some_machine_runs),
+        BOTH(what_a_region_told_before),
+        BOTH(a_region_that_is_gone),
         BOTH(deltas_in_the_making_and_made),
         BOTH(what_is_forgotten_is_built_again),
         BOTH(what_makes_no_sense),
