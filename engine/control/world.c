@@ -135,16 +135,27 @@ static int load_regions(struct db *d, struct world *w, int64_t **ret_sessions, s
     return r;
 }
 
+/* The job's are the worker's word, which nobody has checked yet. */
+static const json_t *artifacts_of(const struct world *w, const struct deploy *deploy)
+{
+    const json_t *built = json_object_get(w->in.job_result, "artifacts");
+
+    if (json_array_size(deploy->artifacts) > 0 || json_array_size(built) > DEPLOY_ARTIFACTS_MAX)
+        return deploy->artifacts;
+    return built;
+}
+
 static int load_replicas(struct db *d, struct world *w, const struct deploy *deploy,
                          struct err *err)
 {
-    size_t k, n = json_array_size(deploy->artifacts);
+    const json_t *artifacts = artifacts_of(w, deploy);
+    size_t k, n = json_array_size(artifacts);
     json_t *a;
     int r = 0;
 
     for (size_t i = 0; i < w->in.nregions; i++)
         w->regions[i].replicas = mem_calloc(n + 1, sizeof(struct deploy_replica));
-    json_array_foreach(deploy->artifacts, k, a)
+    json_array_foreach(artifacts, k, a)
     {
         struct db_rows *rows = NULL;
 
@@ -332,13 +343,13 @@ int world_load(struct db *d, const struct record *rec, int64_t now_ms, struct wo
     w->in.now_ms = now_ms;
     r = load_regions(d, w, &sessions, err);
     if (r == 0)
+        r = load_job(d, w, rec->job, err);
+    if (r == 0)
         r = load_replicas(d, w, deploy, err);
     if (r == 0)
         r = deltas_load(d, w, deploy, err);
     if (r == 0)
         r = bases_load(d, w, deploy, err);
-    if (r == 0)
-        r = load_job(d, w, rec->job, err);
     if (r == 0)
         r = load_neighbours(d, w, rec, err);
     if (r == 0 && (deploy->state == DEPLOY_QUEUED ||
@@ -377,5 +388,6 @@ struct moved_bytes world_moved(const struct world *w, const struct deploy *d)
         m.staged += r->staged_bytes;
         m.wanted += r->wanted_bytes;
     }
+    m.origin = m.origin > d->origin_before ? m.origin - d->origin_before : 0;
     return m;
 }

@@ -396,6 +396,17 @@ bad:
     return false;
 }
 
+static int64_t read_from_origin(const struct deploy_input *in)
+{
+    int64_t bytes = 0;
+
+    for (size_t i = 0; i < in->nregions; i++) {
+        for (size_t k = 0; k < in->regions[i].nreplicas; k++)
+            bytes += in->regions[i].replicas[k].origin_bytes;
+    }
+    return bytes;
+}
+
 static void step_building(struct step *s)
 {
     struct deploy *d = s->d;
@@ -425,6 +436,7 @@ static void step_building(struct step *s)
     deploy_set_text(&d->rollback_to, in->rollback_to);
     deploy_set_text(&d->previous, in->previous);
     d->built_ms = d->phase_ms = in->now_ms;
+    d->origin_before = read_from_origin(in);
     act_replicate(s);
     ask_deltas(s);
     enter(s, DEPLOY_REPLICATING, "");

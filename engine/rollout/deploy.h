@@ -140,6 +140,7 @@ struct deploy {
      * "npacked","packed_bytes"}. */
     json_t *deltas;
     int64_t delta_until_ms; /* the goal waits until then for a first delta; 0: none was asked for */
+    int64_t origin_before; /* bytes of the artifacts that regions had read from the origin before */
 
     /* how far */
     struct plan *plan;
@@ -206,7 +207,7 @@ struct deploy_region_input {
     bool connected;
     int64_t seen_ms; /* when it was last connected */
     int64_t machines, reachable;
-    struct deploy_replica *replicas;
+    struct deploy_replica *replicas; /* of the deployment's artifacts, or of its job's result */
     size_t nreplicas;
     bool counted; /* counts were told since it connected (or before it went) */
     int64_t counts_generation;

@@ -63,6 +63,7 @@ static const struct field deploy_fields[] = {
     FIELD(deploy, release, TEXT),
     FIELD(deploy, deltas, JSON),
     FIELD(deploy, delta_until_ms, INT),
+    FIELD(deploy, origin_before, INT),
     FIELD(deploy, rollback_to, TEXT),
     FIELD(deploy, previous, TEXT),
     FIELD(deploy, wave, INT),

@@ -252,7 +252,7 @@ static inline void cluster_answers(struct cluster *c)
     db_rows_free(rows);
 }
 
-/* Regions verify whatever was built, at once. */
+/* Regions verify whatever they are asked for, at once. */
 static inline void cluster_replicates(struct cluster *c)
 {
     char hex[HASH_HEX];
@@ -261,11 +261,14 @@ static inline void cluster_replicates(struct cluster *c)
     for (int i = 0; i < CLUSTER_REGIONS; i++) {
         char name[] = { 'r', (char)('1' + i), '\0' };
 
-        cluster_sql(c,
-                    "INSERT INTO replica (artifact, region, state, bytes, total, origin_bytes, "
-                    "reason, at) VALUES ($1, $2, 'verified', 5, 5, 5, '', 0) "
-                    "ON CONFLICT (artifact, region) DO NOTHING",
-                    hex, name);
+        cluster_sql(
+            c,
+            "INSERT INTO replica (artifact, region, state, bytes, total, origin_bytes, "
+            "reason, at) SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), 'verified', 5, 5, 5, '', "
+            "0 FROM relay WHERE kind = 'replicate' "
+            "AND body LIKE '%' || CAST($1 AS TEXT) || '%' "
+            "ON CONFLICT (artifact, region) DO NOTHING",
+            hex, name);
     }
 }
 

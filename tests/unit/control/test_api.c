@@ -319,6 +319,31 @@ static void metrics_count_bytes(void **state)
     check_form(after);
 }
 
+/* The same artifact once more: the regions have it, and nothing comes from the origin. */
+static void metrics_count_the_origin_once(void **state)
+{
+    struct web *w = *state;
+    AUTO_FREE char *first = cluster_trigger(w->c, CLUSTER_POLICY, COMMIT_A);
+    AUTO_FREE char *second = NULL, *live = NULL, *after = NULL;
+    bool moved = false;
+
+    cluster_build(w->c, true);
+    cluster_turn(w->c, first, "rolling");
+    cluster_sql(w->c,
+                "INSERT INTO command (deployment, verb, actor, reason, created_at) "
+                "VALUES ($1, $2, 'ann', '', 0)",
+                first, "abort");
+    assert_ok(conductor_turn(w->c->conductor, w->c->d, w->c->fence, &moved, &w->c->err),
+              &w->c->err);
+    second = cluster_trigger(w->c, CLUSTER_POLICY, COMMIT_A);
+    cluster_turn(w->c, second, "rolling");
+    live = get_metrics(w);
+    assert_true(has(live, "slipway_bytes_total{source=\"origin\"} 10"));
+    cluster_turn(w->c, second, "succeeded");
+    after = get_metrics(w);
+    assert_true(has(after, "slipway_bytes_total{source=\"origin\"} 10"));
+}
+
 /* --- what waits --- */
 
 static void *turn_for_a_while(void *arg)
@@ -497,6 +522,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(metrics_count_bytes, start, stop),
+        cmocka_unit_test_setup_teardown(metrics_count_the_origin_once, start, stop),
         cmocka_unit_test_setup_teardown(routes_are_guarded, start, stop),
         cmocka_unit_test_setup_teardown(bad_bodies, start, stop),
         cmocka_unit_test_setup_teardown(a_deployment, start, stop),
