@@ -105,13 +105,15 @@ static int open_manifests(struct delta_opened *o, const struct frame *f, struct 
     manifests = mem_alloc(r == 0 ? raw + 1 : 1);
     if (r == 0 && ZSTD_decompress(manifests, raw, frame, len) != raw)
         r = err_set(err, ERR_INVALID, "its manifest does not decompress");
-    if (r == 0)
-        r = manifest_parse(&o->m, manifests, (size_t)f->target, err);
+    free(frame);
+    /* The last is parsed first, so that its bytes can go: together they may be many. */
     if (r == 0 && f->base > 0)
         r = manifest_parse(&o->base, manifests + f->target, (size_t)f->base, err);
+    manifests = mem_realloc(manifests, r == 0 ? (size_t)f->target + 1 : 1);
+    if (r == 0)
+        r = manifest_parse(&o->m, manifests, (size_t)f->target, err);
     if (r == 0)
         o->info.target = sha256_of(manifests, (size_t)f->target); /* of a full pack */
-    free(frame);
     free(manifests);
     return r;
 }
