@@ -75,6 +75,21 @@ static void pack_dropped(void *ctx, const struct hash *pack)
     peers_forget(a->peers, pack);
 }
 
+static void measure(void *ctx, const struct hash *packs, size_t npacks, struct fetched *f)
+{
+    const struct agent *a = ctx;
+    const struct fetched_rates rates = { a->o.down_bytes, a->link_rate,
+                                         exchange_best_rate(a->exchange) };
+
+    fetched_rate(f, &rates);
+    for (size_t i = 0; i < npacks; i++) {
+        struct peers_edges edges = peers_edges(a->peers, &packs[i]);
+
+        f->m.edges += edges.named;
+        f->m.stale += edges.stale;
+    }
+}
+
 struct service *agent_make_service(struct agent *a, const char *name)
 {
     struct service *s = agent_service(a, name);
@@ -359,7 +374,10 @@ static int open_exchange(struct agent *a, struct err *err)
     random_bytes(&o.seed, sizeof(o.seed));
     if (dir_make(dir, 0700, err) < 0)
         return -(int)err->code;
-    return exchange_new(&a->exchange, &o, err);
+    if (exchange_new(&a->exchange, &o, err) < 0)
+        return -(int)err->code;
+    exchange_limit(a->exchange, a->o.up_bytes, a->o.down_bytes);
+    return 0;
 }
 
 static int open_peers(struct agent *a, struct err *err)
@@ -390,6 +408,7 @@ static void make_host(struct agent *a)
                                .pack_is_used = pack_is_used,
                                .pack_is_staged = pack_is_staged,
                                .pack_dropped = pack_dropped,
+                               .measure = measure,
                                .staged = release_staged,
                                .stopped = service_stopped,
                                .ctx = a };

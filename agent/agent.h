@@ -48,10 +48,11 @@ struct agent_options {
     const char *listen;         /* ADDR:PORT where other agents reach us */
     const struct label *labels; /* sorted by key; without "region" and "machine" */
     size_t nlabels;
-    const char *ready_file; /* NULL: none; published once peers are accepted */
-    int parent_fd;          /* read end of the parent's pipe, or -1 */
-    int64_t keep_packs_ms;  /* 0: SERVICE_KEEP_PACKS_MS */
-    bool stop_services;     /* on SIGTERM and on EOF of parent_fd stop the services, too */
+    const char *ready_file;        /* NULL: none; published once peers are accepted */
+    int parent_fd;                 /* read end of the parent's pipe, or -1 */
+    int64_t keep_packs_ms;         /* 0: SERVICE_KEEP_PACKS_MS */
+    uint64_t up_bytes, down_bytes; /* a second, of all packs together; 0: no limit */
+    bool stop_services;            /* on SIGTERM and on EOF of parent_fd stop the services, too */
 };
 
 /* Runs until SIGTERM or the parent's end. 0 after a clean stop. -ERR_EXISTS: another agent has this

@@ -33,8 +33,8 @@ struct agent {
     struct service_host host;
     struct list early;
     size_t nearly;
-    struct map
-        told; /* service -> struct msg_progress that this link has been told (numbers only) */
+    struct map told;    /* service -> what this link has been told of its progress */
+    uint64_t link_rate; /* bytes a second of the interface towards the region node; 0: not known */
     struct timer progress, tick, give_up;
     struct watch parent;
     struct proc_watch guard;

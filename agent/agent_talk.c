@@ -9,11 +9,18 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/files.h"
+#include "io/interface.h"
 #include "io/proc.h"
 
 enum {
     PROGRESS_MS = 1000,
     EARLY_MAX = 2 * AGENT_SERVICES_MAX,
+};
+
+/* What was told of a service: only numbers are looked at. */
+struct told_progress {
+    struct msg_progress p;
+    struct msg_fetch f;
 };
 
 /* Sources that came before the goal that makes their service. */
@@ -141,23 +148,35 @@ static void say_machine(struct agent *a)
     free(services);
 }
 
+static bool is_same(const struct msg_progress *a, const struct msg_progress *b)
+{
+    return hash_equal(&a->release, &b->release) && a->staged_bytes == b->staged_bytes &&
+           a->wanted_bytes == b->wanted_bytes && a->saved_bytes == b->saved_bytes &&
+           a->seed_bytes == b->seed_bytes;
+}
+
+/* Also of a fetch that does not move it is told how long it has taken by now. */
+static bool is_same_fetch(const struct msg_fetch *a, const struct msg_fetch *b)
+{
+    return a->done == b->done && a->ms == b->ms && a->edges == b->edges && a->stale == b->stale;
+}
+
 void agent_say_progress(struct agent *a)
 {
     struct map_entry *e;
 
     for (size_t i = 0; (e = map_next(&a->services, &i)) != NULL;) {
-        struct msg_progress p, *told = map_get(&a->told, e->key);
+        struct told_progress now, *told = map_get(&a->told, e->key);
+        struct fetched_room room = { .fetch = { .done = 0 } };
 
-        if (!service_progress(e->value, &p))
+        if (!service_progress(e->value, &room, &now.p))
             continue;
-        if (told != NULL && hash_equal(&told->release, &p.release) &&
-            told->staged_bytes == p.staged_bytes && told->wanted_bytes == p.wanted_bytes &&
-            told->saved_bytes == p.saved_bytes && told->seed_bytes == p.seed_bytes)
+        now.f = room.fetch;
+        if (told != NULL && is_same(&told->p, &now.p) && is_same_fetch(&told->f, &now.f))
             continue;
-        if (agent_send(a, MSG_PROGRESS, &p, NULL) < 0)
+        if (agent_send(a, MSG_PROGRESS, &now.p, NULL) < 0)
             continue;
-        p.service = p.deployment = NULL;
-        free(map_put(&a->told, e->key, mem_dup(&p, sizeof(p))));
+        free(map_put(&a->told, e->key, mem_dup(&now, sizeof(now))));
     }
 }
 
@@ -195,6 +214,7 @@ static void up(void *ctx, struct link *l)
     struct agent *a = ctx;
 
     learn_region(a, link_peer_id(l));
+    a->link_rate = interface_rate(link_peer_host(l));
     say_machine(a);
     exchange_attach(a->exchange, l);
     exchange_rejoin(a->exchange);

@@ -10,12 +10,15 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "fetch_write.h"
+#include "fetched.h"
 #include "io/enrol.h"
 #include "io/files.h"
+#include "io/interface.h"
 #include "io/proc.h"
 #include "io/work.h"
 #include "peers.h"
 #include "store/offenders.h"
+#include "swarm/figures.h"
 #include "uplink.h"
 #include "wire/manifest.h"
 
@@ -34,10 +37,12 @@ struct fetch {
     struct exchange_object manifest, index;
     uint64_t pack_bytes; /* as the index says; 0: it is not here yet */
     struct exchange_fetch pack;
+    struct exchange_tally tally;
+    uint64_t link_rate; /* of the interface towards the seed; 0: not known */
     struct writer *writer;
     bool asked, staged, stopping, complete;
     struct timer tell, end;
-    int64_t begun_ms, complete_ms, told_ms;
+    int64_t begun_ms, pack_ms, complete_ms, told_ms; /* pack_ms: all of it was verified */
     uint64_t told_bytes;
     struct err err; /* why it failed */
 };
@@ -49,6 +54,41 @@ static void failed(struct fetch *f, const struct err *why)
     if (f->err.code == ERR_NONE)
         f->err = *why;
     stop(f);
+}
+
+/* ---- how well it goes ---- */
+
+static void measure(const struct fetch *f, struct fetched *ret)
+{
+    const struct fetched_rates rates = { f->o.down_bytes, f->link_rate,
+                                         exchange_best_rate(f->exchange) };
+    int64_t end_ms = f->pack_ms > 0 ? f->pack_ms : loop_now_ms(f->loop);
+    struct peers_edges edges = peers_edges(f->peers, &f->o.reference.pack);
+
+    *ret = (struct fetched){ .m = { .done = f->pack_ms > 0,
+                                    .ms = (uint64_t)(end_ms - f->begun_ms),
+                                    .edges = edges.named,
+                                    .stale = edges.stale } };
+    fetched_set(ret, &f->tally);
+    fetched_rate(ret, &rates);
+}
+
+/* The seed adds up what all tell. */
+static void say_progress(const struct fetch *f)
+{
+    struct msg_progress m = { .staged_bytes = f->pack.have_bytes,
+                              .wanted_bytes = f->pack.total_bytes,
+                              .seed_bytes = f->pack.seed_bytes,
+                              .peer_bytes = f->pack.peer_bytes };
+    struct fetched_room room;
+    struct fetched now;
+
+    if (f->uplink == NULL || f->pack.total_bytes == 0)
+        return;
+    measure(f, &now);
+    fetched_tell(&now, &room, &m);
+    if (uplink_send(f->uplink, MSG_PROGRESS, &m, NULL) < 0)
+        log_debug("the seed is not told how far it is");
 }
 
 /* ---- the seed and the others ---- */
@@ -81,8 +121,11 @@ static void up(void *ctx, struct link *l)
 
     if (link_send(l, MSG_MACHINE, &m, &err) < 0)
         log_warn("say where we are: %s", err.text);
+    f->link_rate = interface_rate(link_peer_host(l));
     exchange_attach(f->exchange, l);
     exchange_rejoin(f->exchange);
+    if (f->uplink != NULL)
+        say_progress(f);
 }
 
 static void from_seed(void *ctx, struct link *l, enum msg_type type, const void *msg)
@@ -114,6 +157,31 @@ static void end_of_seeding(struct timer *t)
     stop(CONTAINER_OF(t, struct fetch, end));
 }
 
+static const char *rate_name(enum rate_from from)
+{
+    static const char *const names[] = { "none", "limit", "link", "observed" };
+
+    return names[from];
+}
+
+/* "ratio":1.04,"rate":…,"rate_from":"limit",… */
+static void measured_json(const struct fetched *m, struct buf *out)
+{
+    uint64_t ratio = figures_ratio(&m->m);
+
+    if (ratio > 0)
+        buf_printf(out, "\"ratio\":%.3f", (double)ratio / 1000);
+    else
+        buf_str_append(out, "\"ratio\":null");
+    buf_printf(out,
+               ",\"rate\":%llu,\"rate_from\":\"%s\",\"fetched_bytes\":%llu,"
+               "\"fetch_seconds\":%.3f,\"stolen\":%u,\"doubled\":%u,\"useless\":%u,"
+               "\"edges\":%u,\"stale_edges\":%u",
+               (unsigned long long)m->m.rate, rate_name((enum rate_from)m->m.rate_from),
+               (unsigned long long)m->m.bytes, (double)m->m.ms / 1000, m->m.stolen, m->m.doubled,
+               m->m.useless, m->m.edges, m->m.stale);
+}
+
 /* "path":…,"bytes":…,"seconds":… */
 static void fetched_json(const struct fetch *f, double seconds, struct buf *out)
 {
@@ -135,16 +203,25 @@ static void say(const struct fetch *f, const char *event)
     double seconds = (double)(f->complete_ms - f->begun_ms) / 1000;
     struct offenders o = offenders_of(f->exchange, f->self, peers_refused(f->peers));
     AUTO_BUF line = BUF_INIT;
+    struct fetched m;
 
+    measure(f, &m);
     if (f->o.json) {
         buf_printf(&line, "{\"v\":1,\"event\":\"%s\",", event);
         fetched_json(f, seconds, &line);
+        buf_char(&line, ',');
+        measured_json(&m, &line);
         buf_char(&line, ',');
         offenders_json(&line, &o);
         buf_char(&line, '}');
     } else {
         buf_printf(&line, "%s: %llu bytes in %.2f s", f->o.to,
                    (unsigned long long)f->pack.total_bytes, seconds);
+        if (figures_ratio(&m.m) > 0)
+            buf_printf(&line, ", %.2f x size/%s", (double)figures_ratio(&m.m) / 1000,
+                       m.m.rate_from == RATE_LIMIT  ? "limit"
+                       : m.m.rate_from == RATE_LINK ? "link's rate"
+                                                    : "observed rate");
         buf_str_append(&line, offenders_any(&o) ? "; " : "");
         if (offenders_any(&o))
             offenders_text(&line, &o);
@@ -163,6 +240,7 @@ static void written(void *ctx, int status, const struct err *why)
     }
     f->complete = true;
     f->complete_ms = loop_now_ms(f->loop);
+    say_progress(f);
     say(f, "complete");
     if (f->o.seed_for_ms == 0)
         stop(f);
@@ -174,6 +252,8 @@ static void pack_done(struct exchange_fetch *p, int status)
 {
     struct fetch *f = p->user;
 
+    if (status >= 0)
+        f->pack_ms = loop_now_ms(f->loop);
     if (status < 0)
         failed(f, &p->err);
     else if (f->writer != NULL)
@@ -255,6 +335,8 @@ static void tell(struct timer *t)
     double seconds = (double)(now_ms - f->told_ms) / 1000;
     uint64_t have = f->pack.have_bytes;
 
+    if (!f->complete)
+        say_progress(f);
     if (f->o.quiet || f->pack.total_bytes == 0 || (f->complete && f->told_bytes == have) ||
         seconds <= 0)
         return;
@@ -339,6 +421,7 @@ static void start(struct fetch *f)
     f->begun_ms = f->told_ms = loop_now_ms(f->loop);
     f->manifest.user = f->index.user = f->pack.user = f;
     f->asked = true;
+    f->pack.tally = &f->tally;
     exchange_object_start(f->exchange, &f->manifest, &f->o.reference.artifact, MANIFEST_MAX_BYTES,
                           manifest_done);
     exchange_object_start(f->exchange, &f->index, &f->o.reference.pack, EXCHANGE_INDEX_MAX,

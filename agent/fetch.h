@@ -32,7 +32,8 @@ struct fetch_options {
 };
 
 /* Until all is done, or SIGTERM or SIGINT (-ERR_CANCELLED if it was not complete). Prints one line to
- * stdout when PATH is there, with who meant harm meanwhile, if anybody; as JSON also one at the end. -ERR_EXISTS: PATH is there already, or another process fetches to it;
+ * stdout when PATH is there, how long it took beside what its rate
+ * allows (swarm/figures.h), and who meant harm meanwhile, if anybody; as JSON also one at the end. -ERR_EXISTS: PATH is there already, or another process fetches to it;
  * -ERR_DENIED: the seed is not who the reference says; -ERR_NO_SPACE; -ERR_CORRUPT. */
 MUST_CHECK int fetch_main_loop(const struct fetch_options *o, struct err *err);
 

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "fetch.h"
+#include "fetched.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -29,21 +30,6 @@ static int wrong(const char *what, const char *value)
 {
     fprintf(stderr, "engine-agent: fetch: %s%s\nTry 'engine-agent fetch --help'.\n", what, value);
     return EXIT_USAGE;
-}
-
-static int parse_rate(const char *text, uint64_t *ret)
-{
-    static const char units[] = "KMG";
-    char *end;
-    double value = strtod(text, &end);
-    const char *unit = *end == '\0' ? NULL : strchr(units, *end);
-
-    if (end == text || !(value > 0) || value > 1e12 || (*end != '\0' && (!unit || end[1] != '\0')))
-        return -1;
-    for (const char *u = units; unit != NULL && u <= unit; u++)
-        value *= 1024;
-    *ret = value < 1 ? 1 : (uint64_t)value;
-    return 0;
 }
 
 static int parse_duration(const char *text, int64_t *ret_ms)
@@ -78,9 +64,9 @@ static int take_flag(struct fetch_options *o, int flag, const char *value)
         o->listen = value;
         return 0;
     case 'u':
-        return parse_rate(value, &o->up_bytes) < 0 ? wrong("not a rate: ", value) : 0;
+        return rate_parse(value, &o->up_bytes) < 0 ? wrong("not a rate: ", value) : 0;
     case 'd':
-        return parse_rate(value, &o->down_bytes) < 0 ? wrong("not a rate: ", value) : 0;
+        return rate_parse(value, &o->down_bytes) < 0 ? wrong("not a rate: ", value) : 0;
     case 's':
         return parse_duration(value, &o->seed_for_ms) < 0 ? wrong("not a duration: ", value) : 0;
     case 'q':

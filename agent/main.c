@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "fetch.h"
+#include "fetched.h"
 #include "guard.h"
 #include "status.h"
 #include "wire/doc.h"
@@ -20,7 +21,8 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2, VERSION_LINK = LINK_VERSION };
 static const char usage[] =
     "Usage: engine-agent run --region HOST:PORT --identity DIR --root DIR --listen ADDR:PORT\n"
     "                        [--label KEY=VALUE]... [--ready-file FILE] [--parent-fd N]\n"
-    "                        [--keep-packs SECONDS] [--stop-services-with-parent]\n"
+    "                        [--limit-up RATE] [--limit-down RATE] [--keep-packs SECONDS]\n"
+    "                        [--stop-services-with-parent]\n"
     "       engine-agent status --root DIR [-o text|json]\n"
     "       engine-agent fetch REFERENCE --to PATH [--seed-for DURATION]...  (fetch --help)\n"
     "       engine-agent --help | --version\n"
@@ -34,6 +36,8 @@ static const char usage[] =
     "  --label KEY=VALUE     say what this machine is; arch is its CPU unless given\n"
     "  --ready-file FILE     published once peers are accepted: {\"pid\":n,\"link\":port}\n"
     "  --parent-fd N         read end of a pipe; stop at its end\n"
+    "  --limit-up RATE       bytes a second for pieces of packs; K, M and G are powers of 1024\n"
+    "  --limit-down RATE     likewise; it is also what a fetch is measured by\n"
     "  --keep-packs SECONDS  what runs well, and nobody has wanted for that long, is not kept to "
     "be\n"
     "                        given to others; 3600 unless given\n"
@@ -162,6 +166,12 @@ static int take_flag(struct flags *f, int flag, char *value)
             return wrong("--keep-packs %s: not a number of seconds", value);
         f->o.keep_packs_ms = (int64_t)number * 1000;
         return 0;
+    case 'u':
+        return rate_parse(value, &f->o.up_bytes) < 0 ? wrong("--limit-up %s: not a rate", value)
+                                                     : 0;
+    case 'w':
+        return rate_parse(value, &f->o.down_bytes) < 0 ? wrong("--limit-down %s: not a rate", value)
+                                                       : 0;
     case 'S':
         f->o.stop_services = true;
         return 0;
@@ -185,6 +195,8 @@ static int parse_flags(struct flags *f, int argc, char **argv)
         { "ready-file", required_argument, NULL, 'R' },
         { "parent-fd", required_argument, NULL, 'P' },
         { "keep-packs", required_argument, NULL, 'K' },
+        { "limit-up", required_argument, NULL, 'u' },
+        { "limit-down", required_argument, NULL, 'w' },
         { "stop-services-with-parent", no_argument, NULL, 'S' },
         { "output", required_argument, NULL, 'o' },
         { NULL, 0, NULL, 0 },

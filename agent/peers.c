@@ -12,6 +12,8 @@ struct wanted {
     char *id, *host;
     int port;
     int fails;
+    enum peer_rack rack;
+    bool stale; /* is counted as such */
 };
 
 /* What the tracker said of one pack. */
@@ -19,6 +21,8 @@ struct set {
     struct hash pack;
     struct wanted *peers;
     size_t npeers;
+    struct peers_edges edges;
+    int64_t told_ms;
 };
 
 /* A link, ours or accepted. */
@@ -28,6 +32,7 @@ struct connection {
     struct link *link;
     char *id; /* of one that we opened; an accepted one has its id from the certificate */
     bool open, ours;
+    int64_t opened_ms;
 };
 
 struct peers {
@@ -60,15 +65,24 @@ static const char *id_of(const struct connection *c)
     return c->id != NULL ? c->id : link_peer_id(c->link);
 }
 
-static bool is_connected(const struct peers *p, const char *id)
+static struct connection *find_connection(const struct peers *p, const char *id)
 {
     LIST_EACH (&p->connections, n) {
-        const struct connection *c = CONTAINER_OF(n, struct connection, node);
+        struct connection *c = CONTAINER_OF(n, struct connection, node);
 
         if (strcmp(id_of(c), id) == 0)
-            return true;
+            return c;
     }
-    return false;
+    return NULL;
+}
+
+static struct wanted *find_in(const struct set *s, const char *id)
+{
+    for (size_t k = 0; k < s->npeers; k++) {
+        if (strcmp(s->peers[k].id, id) == 0)
+            return &s->peers[k];
+    }
+    return NULL;
 }
 
 static struct wanted *find_wanted(const struct peers *p, const char *id)
@@ -76,14 +90,56 @@ static struct wanted *find_wanted(const struct peers *p, const char *id)
     struct map_entry *e;
 
     for (size_t i = 0; (e = map_next(&p->sets, &i)) != NULL;) {
+        struct wanted *w = find_in(e->value, id);
+
+        if (w != NULL)
+            return w;
+    }
+    return NULL;
+}
+
+/* --- edges of no use --- */
+
+static void set_stale(struct set *s, struct wanted *w)
+{
+    if (w->stale)
+        return;
+    w->stale = true;
+    s->edges.stale++;
+}
+
+/* It could not be connected to, whichever packs it was named for. */
+static void note_dead(struct peers *p, const char *id)
+{
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&p->sets, &i)) != NULL;) {
+        struct wanted *w = find_in(e->value, id);
+
+        if (w == NULL)
+            continue;
+        w->fails++;
+        set_stale(e->value, w);
+    }
+}
+
+static void note_mute(struct peers *p)
+{
+    int64_t now_ms = loop_now_ms(p->o.loop);
+    struct map_entry *e;
+
+    for (size_t i = 0; (e = map_next(&p->sets, &i)) != NULL;) {
         struct set *s = e->value;
 
         for (size_t k = 0; k < s->npeers; k++) {
-            if (strcmp(s->peers[k].id, id) == 0)
-                return &s->peers[k];
+            const struct connection *c = find_connection(p, s->peers[k].id);
+
+            if (c != NULL && c->open && now_ms - c->opened_ms >= PEERS_MUTE_MS &&
+                now_ms - s->told_ms >= PEERS_MUTE_MS &&
+                !exchange_has_heard(p->o.exchange, c->link, &s->pack))
+                set_stale(s, &s->peers[k]);
         }
     }
-    return NULL;
 }
 
 /* Sent us wrong bytes, or is in the deny list. */
@@ -121,17 +177,22 @@ static void opened(void *ctx, struct link *l)
 {
     struct peers *p = ctx;
     struct connection *c = link_user(l);
+    const struct wanted *w;
 
     if (c == NULL) {
         c = connection_add(p, l, NULL);
         link_set_user(l, c);
     }
     c->open = true;
+    c->opened_ms = loop_now_ms(p->o.loop);
     if (p->gone != NULL || is_unwelcome(p, link_peer_id(l))) {
         link_close(l, ERR_DENIED, "not welcome");
         return;
     }
     exchange_attach(p->o.exchange, l);
+    w = find_wanted(p, link_peer_id(l));
+    if (w != NULL)
+        exchange_set_rack(p->o.exchange, l, w->rack);
 }
 
 static void message(void *ctx, struct link *l, enum msg_type type, const void *msg)
@@ -160,15 +221,14 @@ static void closed(void *ctx, struct link *l, const struct err *why)
 {
     struct peers *p = ctx;
     struct connection *c = link_user(l);
-    struct wanted *w;
 
     if (c == NULL)
         return;
     log_debug("peer %s: %s", id_of(c), why->text);
     if (c->open)
         exchange_detach(p->o.exchange, l);
-    else if ((w = find_wanted(p, id_of(c))) != NULL)
-        w->fails++;
+    else if (p->gone == NULL)
+        note_dead(p, id_of(c));
     list_remove(&c->node);
     free(c->id);
     free(c);
@@ -213,7 +273,7 @@ static void connect_to(struct peers *p, struct wanted *w)
     if (link_connect(&l, p->o.loop, p->o.self, w->host, w->port, ROLE_AGENT, w->id, &handler, p,
                      &err) < 0) {
         log_debug("peer %s: %s", w->id, err.text);
-        w->fails++;
+        note_dead(p, w->id);
         return;
     }
     c = connection_add(p, l, w->id);
@@ -231,8 +291,8 @@ static void connect_missing(struct peers *p)
         for (size_t k = 0; k < s->npeers; k++) {
             struct wanted *w = &s->peers[k];
 
-            if (w->fails < PEERS_FAILS_MAX && strcmp(w->id, self) != 0 && !is_connected(p, w->id) &&
-                !is_unwelcome(p, w->id))
+            if (w->fails < PEERS_FAILS_MAX && strcmp(w->id, self) != 0 &&
+                find_connection(p, w->id) == NULL && !is_unwelcome(p, w->id))
                 connect_to(p, w);
         }
     }
@@ -254,24 +314,64 @@ static void look_around(struct timer *t)
 {
     struct peers *p = CONTAINER_OF(t, struct peers, look);
 
+    note_mute(p);
     close_unwanted(p);
     connect_missing(p);
+}
+
+/* Who was named before, at the same address, is the same edge still. */
+static void add_wanted(const struct peers *p, struct set *s, const struct set *before,
+                       const struct msg_peer *m)
+{
+    const struct wanted *known = before == NULL ? NULL : find_in(before, m->id);
+    struct wanted *w = &s->peers[s->npeers++];
+
+    *w = (struct wanted){ .id = mem_strdup(m->id),
+                          .host = mem_strdup(m->host),
+                          .port = m->port,
+                          .rack = (enum peer_rack)m->rack };
+    if (known != NULL && known->port == w->port && strcmp(known->host, w->host) == 0)
+        w->stale = known->stale;
+    else if (strcmp(w->id, link_identity_id(p->o.self)) != 0)
+        s->edges.named++;
+}
+
+static void tell_racks(struct peers *p, const struct set *s)
+{
+    for (size_t i = 0; i < s->npeers; i++) {
+        const struct connection *c = find_connection(p, s->peers[i].id);
+
+        if (c != NULL && c->open)
+            exchange_set_rack(p->o.exchange, c->link, s->peers[i].rack);
+    }
 }
 
 void peers_set(struct peers *p, const struct msg_peers *m)
 {
     const struct msg_peer *items = m->peers.items;
-    struct set *s = mem_alloc(sizeof(*s));
+    struct set *s = mem_alloc(sizeof(*s)), *before;
     char hex[HASH_HEX];
 
+    before = map_get(&p->sets, hash_hex(&m->pack, hex));
     s->pack = m->pack;
+    s->told_ms = loop_now_ms(p->o.loop);
+    if (before != NULL)
+        s->edges = before->edges;
     s->peers = mem_calloc(m->peers.count + 1, sizeof(*s->peers));
     for (size_t i = 0; i < m->peers.count; i++)
-        s->peers[s->npeers++] =
-            (struct wanted){ mem_strdup(items[i].id), mem_strdup(items[i].host), items[i].port, 0 };
-    set_free(map_put(&p->sets, hash_hex(&m->pack, hex), s));
+        add_wanted(p, s, before, &items[i]);
+    set_free(map_put(&p->sets, hex, s));
+    tell_racks(p, s);
     if (p->gone == NULL)
         connect_missing(p);
+}
+
+struct peers_edges peers_edges(const struct peers *p, const struct hash *pack)
+{
+    char hex[HASH_HEX];
+    const struct set *s = map_get(&p->sets, hash_hex(pack, hex));
+
+    return s == NULL ? (struct peers_edges){ 0, 0 } : s->edges;
 }
 
 void peers_forget(struct peers *p, const struct hash *pack)

@@ -15,6 +15,7 @@ enum {
     PEERS_LINKS_MAX = 128, /* accepted */
     PEERS_RETRY_MS = 2000, /* between looks at who is missing */
     PEERS_FAILS_MAX = 3,   /* then it is left alone until the tracker names it anew */
+    PEERS_MUTE_MS = 5000,  /* open so long, and nothing said of the pack: of no use */
 };
 
 struct peers_options {
@@ -35,6 +36,13 @@ int peers_port(const struct peers *p);
 uint64_t peers_refused(const struct peers *p); /* connections, until peers_close() */
 void peers_set(struct peers *p, const struct msg_peers *m);
 void peers_forget(struct peers *p, const struct hash *pack);
+
+/* Machines that the tracker has named for a pack, each time that it named one anew; and of these, such as
+ * were of no use: no connection could be made, or nothing was said of the pack over it. */
+struct peers_edges {
+    uint32_t named, stale;
+};
+struct peers_edges peers_edges(const struct peers *p, const struct hash *pack);
 /* Closes everything; gone(ctx) fires once, from the loop, when all links are closed. */
 void peers_close(struct peers *p, void (*gone)(void *ctx), void *ctx);
 void peers_free(struct peers *p); /* after gone() */

@@ -24,6 +24,8 @@ int receipt_save(const struct receipt *r, const char *dir, struct err *err)
     json_object_set_new(json, "seed", json_integer((json_int_t)r->seed_bytes));
     json_object_set_new(json, "peer", json_integer((json_int_t)r->peer_bytes));
     json_object_set_new(json, "saved", json_integer((json_int_t)r->saved_bytes));
+    if (r->measured)
+        json_object_set_new(json, "fetched", fetched_to_json(&r->fetched));
     text = json_text(json);
     if (file_publish(path, text, strlen(text), 0644, err) < 0)
         return err_wrap(err, "receipt");
@@ -33,6 +35,7 @@ int receipt_save(const struct receipt *r, const char *dir, struct err *err)
 static int parse(struct receipt *r, const json_t *json, struct err *err)
 {
     const char *deployment;
+    const json_t *fetched = json_object_get(json, "fetched");
     int64_t wanted, seed, peer, saved;
 
     if (json_get_text(json, "deployment", NAME_MAX_BYTES, &deployment, err) < 0 ||
@@ -41,6 +44,9 @@ static int parse(struct receipt *r, const json_t *json, struct err *err)
         json_get_int(json, "peer", 0, INT64_MAX, &peer, err) < 0 ||
         json_get_int(json, "saved", 0, INT64_MAX, &saved, err) < 0)
         return -(int)err->code;
+    if (fetched != NULL && fetched_from_json(&r->fetched, fetched, err) < 0)
+        return err_wrap(err, "fetched");
+    r->measured = fetched != NULL;
     snprintf(r->deployment, sizeof(r->deployment), "%s", deployment);
     r->wanted_bytes = (uint64_t)wanted;
     r->seed_bytes = (uint64_t)seed;

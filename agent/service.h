@@ -17,6 +17,7 @@
 #ifndef AGENT_SERVICE_H
 #define AGENT_SERVICE_H
 
+#include "fetched.h"
 #include "goals.h"
 #include "io/http.h"
 #include "io/work.h"
@@ -58,6 +59,8 @@ struct service_host {
     /* Does one stage a release with it? */
     bool (*pack_is_staged)(void *ctx, const struct hash *pack, const char *service);
     void (*pack_dropped)(void *ctx, const struct hash *pack);
+    /* Sets what is known of the machine and its peers: rate and edges. */
+    void (*measure)(void *ctx, const struct hash *packs, size_t npacks, struct fetched *f);
     void (*staged)(void *ctx);  /* a release: its last progress is to be told before its report */
     void (*stopped)(void *ctx); /* after service_stop() */
     void *ctx;
@@ -71,8 +74,8 @@ MUST_CHECK int service_open(struct service **ret, const struct service_host *hos
                             struct err *err);
 void service_poke(struct service *s);
 void service_sources(struct service *s, const struct msg_sources *m);
-/* True if there is progress to tell; texts are borrowed. */
-bool service_progress(const struct service *s, struct msg_progress *ret);
+/* True if there is progress to tell; texts are borrowed, lists lie in room. */
+bool service_progress(const struct service *s, struct fetched_room *room, struct msg_progress *ret);
 /* For MACHINE; the text is borrowed. */
 void service_describe(const struct service *s, struct msg_service *ret);
 /* Nothing that a live goal asks for is still unknown: packs that no service uses are of no use. */

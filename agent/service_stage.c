@@ -249,6 +249,8 @@ static void begin_stage(struct service *s, const struct goal *g, const struct so
                                .base = s->journal.release,
                                .doc = *goals_release_doc(s->host.goals, &g->release),
                                .npacks = src->npacks,
+                               .measure = s->host.measure,
+                               .measure_ctx = s->host.ctx,
                                .weight = weight_of(g) };
     struct err err = ERR_INIT;
 
@@ -288,7 +290,9 @@ static void take_receipt(struct service *s, const struct goal *g)
                                            .wanted_bytes = r.wanted_bytes,
                                            .seed_bytes = r.seed_bytes,
                                            .peer_bytes = r.peer_bytes,
-                                           .saved_bytes = r.saved_bytes };
+                                           .saved_bytes = r.saved_bytes,
+                                           .measured = r.measured,
+                                           .fetched = r.fetched };
     s->progress_release = g->release;
     snprintf(s->progress_deployment, sizeof(s->progress_deployment), "%s", r.deployment);
     s->host.staged(s->host.ctx);
@@ -326,7 +330,7 @@ void service_stage_step(struct service *s, const struct goal *g)
         begin_stage(s, g, src, release);
 }
 
-bool service_progress(const struct service *s, struct msg_progress *ret)
+bool service_progress(const struct service *s, struct fetched_room *room, struct msg_progress *ret)
 {
     struct stage_progress p = s->progress;
 
@@ -341,6 +345,8 @@ bool service_progress(const struct service *s, struct msg_progress *ret)
                                   .seed_bytes = p.seed_bytes,
                                   .peer_bytes = p.peer_bytes,
                                   .saved_bytes = p.saved_bytes };
+    if (p.measured)
+        fetched_tell(&p.fetched, room, ret);
     return true;
 }
 

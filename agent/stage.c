@@ -27,9 +27,20 @@ static void destroy(struct stage *s)
     free(s);
 }
 
+void stage_enter(struct stage *s, enum stage_step step)
+{
+    bool asks = step == STEP_MANIFEST || step == STEP_PLAN || step == STEP_FETCH;
+    int64_t now_ms = loop_now_ms(s->o.loop);
+
+    if (s->asking_ms > 0)
+        s->asked_ms += now_ms - s->asking_ms;
+    s->asking_ms = asks ? now_ms : 0;
+    s->step = step;
+}
+
 static void finish(struct stage *s, int status)
 {
-    s->step = STEP_NONE;
+    stage_enter(s, STEP_NONE);
     s->done(s->ctx, s, status, &s->err);
 }
 
@@ -93,6 +104,22 @@ void stage_forget_pack(struct stage *s, size_t k)
     exchange_forget(s->o.exchange, &p->hash);
 }
 
+static void measure(struct stage *s, struct fetched *f)
+{
+    int64_t ms = s->asked_ms;
+    struct hash packs[STAGE_PACKS_MAX];
+
+    if (s->asking_ms > 0)
+        ms += loop_now_ms(s->o.loop) - s->asking_ms;
+    fetched_set(f, &s->tally);
+    f->m.ms = (uint64_t)ms;
+    f->m.done = s->complete;
+    for (size_t k = 0; k < s->npacks; k++)
+        packs[k] = s->packs[k].hash;
+    if (s->o.measure != NULL)
+        s->o.measure(s->o.measure_ctx, packs, s->npacks, f);
+}
+
 bool stage_progress(struct stage *s, struct stage_progress *ret)
 {
     const struct offer *full = s->npacks > 0 ? s->packs[0].offer : NULL;
@@ -105,6 +132,8 @@ bool stage_progress(struct stage *s, struct stage_progress *ret)
     ret->wanted_bytes = s->wanted_bytes > ret->staged_bytes ? s->wanted_bytes : ret->staged_bytes;
     if (full_bytes > ret->wanted_bytes)
         ret->saved_bytes = full_bytes - ret->wanted_bytes;
+    measure(s, &ret->fetched);
+    ret->measured = true;
     if (s->step == STEP_APPLY)
         assembly_applied(s->assembly, &ret->applied_bytes, &ret->apply_bytes);
     return true;
@@ -138,12 +167,15 @@ void stage_finish(struct stage *s)
     if (!s->planned) /* all of it was here */
         s->all_local = assembly_local_bytes(s->assembly);
     s->planned = true;
-    s->step = STEP_FINISH;
+    stage_enter(s, STEP_FINISH);
+    s->complete = true;
     (void)stage_progress(s, &p);
     s->receipt = (struct receipt){ .wanted_bytes = p.wanted_bytes,
                                    .seed_bytes = p.seed_bytes,
                                    .peer_bytes = p.peer_bytes,
-                                   .saved_bytes = p.saved_bytes };
+                                   .saved_bytes = p.saved_bytes,
+                                   .measured = true,
+                                   .fetched = p.fetched };
     snprintf(s->receipt.deployment, sizeof(s->receipt.deployment), "%s", s->deployment);
     stage_submit(s, run_finish, finished);
 }
@@ -230,7 +262,7 @@ static void prepared(struct work *w)
         stage_fail(s, "prepare");
         return;
     }
-    s->step = STEP_PLAN;
+    stage_enter(s, STEP_PLAN);
     stage_advance(s);
 }
 
@@ -249,7 +281,7 @@ static void start_prepare(struct stage *s)
         exchange_offer(s->o.exchange, s->manifest.data, s->manifest.len);
     assembly_new(&s->assembly, &spec);
     buf_release(&s->manifest);
-    s->step = STEP_PREPARE;
+    stage_enter(s, STEP_PREPARE);
     stage_submit(s, run_prepare, prepared);
 }
 
@@ -287,7 +319,7 @@ static void looked(struct work *w)
         return;
     }
     buf_release(&s->manifest);
-    s->step = STEP_MANIFEST;
+    stage_enter(s, STEP_MANIFEST);
     exchange_object_start(s->o.exchange, &s->object, &s->o.artifact, MANIFEST_MAX_BYTES,
                           manifest_came);
 }
@@ -309,7 +341,7 @@ void stage_start(struct stage **ret, const struct stage_options *o,
     s->ctx = ctx;
     (void)add_packs(s, o->packs, o->npacks);
     *ret = s;
-    s->step = STEP_LOOK;
+    stage_enter(s, STEP_LOOK);
     stage_submit(s, run_look, looked);
 }
 

@@ -63,6 +63,9 @@ struct stage_options {
     struct hash packs[STAGE_PACKS_MAX];  /* the full one, then deltas */
     size_t npacks;
     unsigned weight; /* beside other services' stages: enum stage_weight */
+    /* Sets what is known of the machine and its peers: rate and edges. NULL: nothing is. */
+    void (*measure)(void *ctx, const struct hash *packs, size_t npacks, struct fetched *f);
+    void *measure_ctx;
 };
 
 /* By earlier attempts, too. */
@@ -71,6 +74,8 @@ struct stage_progress {
     uint64_t seed_bytes, peer_bytes;     /* of those that are here */
     uint64_t saved_bytes;                /* that the full pack has more than is wanted */
     uint64_t applied_bytes, apply_bytes; /* of the stream, decoded and to be decoded; 0 of 0: no */
+    struct fetched fetched;              /* by this attempt */
+    bool measured;                       /* fetched is known */
 };
 
 struct stage;

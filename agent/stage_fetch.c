@@ -124,7 +124,7 @@ static void applied(struct work *w)
                      s->refused);
         }
     }
-    s->step = STEP_PLAN;
+    stage_enter(s, STEP_PLAN);
     stage_advance(s);
 }
 
@@ -133,7 +133,7 @@ static void stage_apply(struct stage *s)
     const char *path = exchange_path(s->o.exchange, &s->packs[s->part].hash);
 
     s->fetched = false;
-    s->step = STEP_APPLY;
+    stage_enter(s, STEP_APPLY);
     s->refused = 0;
     free(s->path);
     s->path = mem_strdup(path == NULL ? "" : path);
@@ -185,7 +185,7 @@ static void plan_anew(struct stage *s)
 {
     stage_stop_look(s);
     stage_stop_fetch(s);
-    s->step = STEP_PLAN;
+    stage_enter(s, STEP_PLAN);
     stage_advance(s);
 }
 
@@ -225,13 +225,14 @@ static void fetch_part(struct stage *s)
             s->part = k;
     }
     leaves = &s->plan.leaves[s->part];
-    s->step = STEP_FETCH;
+    stage_enter(s, STEP_FETCH);
     s->packs[s->part].opened = true;
     if (s->part > 0) {
         s->moved_bytes = 0;
         timer_start(s->o.loop, &s->stall, STAGE_LOOK_MS, STAGE_LOOK_MS, stalled);
     }
     s->fetch.weight = s->o.weight;
+    s->fetch.tally = &s->tally;
     if (bitmap_full(leaves))
         exchange_fetch_start(s->o.exchange, &s->fetch, &s->packs[s->part].hash, fetched);
     else

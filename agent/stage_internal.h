@@ -82,9 +82,16 @@ struct stage {
     uint64_t wanted_bytes;                     /* in all, by the last plan */
     uint64_t all_local;                        /* of the stream, if nothing was needed */
     struct receipt receipt;
+
+    bool complete; /* every byte that is needed is here, verified */
+    struct exchange_tally tally;
+    int64_t asking_ms; /* since when it waits for bytes; 0: it does not */
+    int64_t asked_ms;  /* so long it has waited before */
 };
 
 /* stage.c */
+/* Steps that wait for bytes (MANIFEST, PLAN, FETCH) are the time that the attempt is measured by. */
+void stage_enter(struct stage *s, enum stage_step step);
 void stage_submit(struct stage *s, void (*run)(struct work *w), void (*done)(struct work *w));
 /* To be called first by what stage_submit() has done: true: s is gone. */
 bool stage_worked(struct stage *s);

@@ -216,6 +216,7 @@ static void look_at_head(struct stage *s, size_t k)
     for (size_t i = 0; i < head.bits; i++)
         bitmap_put(&head, i, true);
     s->peek.weight = s->o.weight;
+    s->peek.tally = &s->tally;
     exchange_fetch_some(s->o.exchange, &s->peek, &s->packs[k].hash, &head, head_came);
     bitmap_release(&head);
 }

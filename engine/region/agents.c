@@ -184,12 +184,37 @@ static void on_report(struct session *s, const struct msg_report *m)
     uplink_counts_soon(s->r);
 }
 
+/* What a machine can fetch for a release: all packs of one artifact, and some of it again. 0: not all of
+ * its artifacts are here yet. */
+static uint64_t most_bytes(const struct region *r, const struct msg_progress *m)
+{
+    enum { AGAIN = 2, MORE = 64 * LEAF_BYTES };
+    const struct doc_release *d = docs_release(r->docs, &m->release);
+    uint64_t most = 0;
+
+    for (size_t i = 0; d != NULL && i < d->release->nartifacts; i++) {
+        struct hash packs[PACKS_MAX];
+        size_t n = replicas_packs(r->replicas, &d->release->artifacts[i].artifact, packs);
+        uint64_t bytes = 0;
+
+        if (n == 0)
+            return 0;
+        for (size_t k = 0; k < n; k++)
+            bytes += replicas_pack_bytes(r->replicas, &packs[k]);
+        most = bytes > most ? bytes : most;
+    }
+    return most == 0 ? 0 : AGAIN * most + MORE;
+}
+
 static void on_progress(struct session *s, const struct msg_progress *m)
 {
     struct err err = ERR_INIT;
 
-    if (machines_progress(s->r->machines, s->machine, m, &err) < 0) {
-        log_info("%s", err.text);
+    if (machines_progress(s->r->machines, s->machine, m, most_bytes(s->r, m), &err) < 0) {
+        if (!s->refused)
+            log_warn("%s", err.text);
+        s->refused = true; /* once a link: it may go on like that */
+        uplink_counts_soon(s->r);
         return;
     }
     uplink_counts_soon(s->r);

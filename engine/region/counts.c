@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "swarm/figures.h"
 #include "wire/doc.h"
 #include "wire/member.h"
 
@@ -195,14 +196,19 @@ static void add_progress(const struct msg_progress *g, struct msg_counts *ret)
     ret->saved_bytes += g->saved_bytes;
 }
 
-static void add_machine(struct count_plan *p, const struct machine *m, struct msg_counts *ret)
+static void add_machine(struct count_plan *p, const struct machine *m, struct figures *f,
+                        struct msg_counts *ret)
 {
     const struct machine_service *v = machine_service(m, p->service);
     uint32_t at = member(p, m);
     struct msg_wave_counts *w;
 
-    if (v != NULL && v->progress != NULL && strcmp(v->progress->deployment, p->deployment) == 0)
+    if (v != NULL && v->progress != NULL && strcmp(v->progress->deployment, p->deployment) == 0) {
         add_progress(v->progress, ret);
+        figures_add(f, v->progress);
+    }
+    if (v != NULL)
+        figures_refused(f, v->refused);
     if (at == NOT_SELECTED) {
         ret->drift += machine_runs(m, p->service);
         return;
@@ -224,10 +230,19 @@ static void add_machine(struct count_plan *p, const struct machine *m, struct ms
     }
 }
 
+static void take_figures(const struct figures *f, struct msg_counts *ret)
+{
+    if (f->sums.machines + f->sums.refused == 0)
+        return;
+    ret->swarm = (struct list_of){ mem_calloc(1, sizeof(struct msg_swarm)), 1 };
+    figures_take(f, ret->swarm.items);
+}
+
 void machines_count(struct machines *ms, struct count_plan *p, uint64_t generation,
                     uint64_t slots_used, struct msg_counts *ret)
 {
     struct msg_wave_counts *waves = mem_calloc(p->waves + 1, sizeof(*waves));
+    struct figures *f = figures_new();
 
     *ret = (struct msg_counts){ .deployment = mem_strdup(p->deployment),
                                 .generation = generation,
@@ -241,7 +256,9 @@ void machines_count(struct machines *ms, struct count_plan *p, uint64_t generati
         p->nmembers = ms->cap;
     }
     for (size_t i = 0; i < ms->count; i++)
-        add_machine(p, ms->all[i], ret);
+        add_machine(p, ms->all[i], f, ret);
+    take_figures(f, ret);
+    figures_free(f);
     p->dirty = false;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "region/counts.h"
+#include "swarm/figures.h"
 #include "wire/doc.h"
 
 void *msg_copy(enum msg_type type, const void *msg)
@@ -397,11 +398,36 @@ int machines_report(struct machines *ms, struct machine *m, const struct msg_rep
     return 0;
 }
 
-int machines_progress(struct machines *ms, struct machine *m, const struct msg_progress *p,
-                      struct err *err)
+/* Who accuses strangers, or itself, tells nothing. */
+static void keep_known_only(const struct machines *ms, const struct machine *m,
+                            struct msg_progress *p)
 {
-    struct machine_service *v =
-        machine_service(m, p->service) == NULL ? NULL : service_at(m, p->service);
+    struct msg_fetch *f = p->fetch.items;
+    struct msg_banned *banned = p->fetch.count == 0 ? NULL : f->banned.items;
+    size_t n = 0;
+
+    for (size_t i = 0; banned != NULL && i < f->banned.count; i++) {
+        if (strcmp(banned[i].machine, m->id) == 0 || machines_find(ms, banned[i].machine) == NULL)
+            free(banned[i].machine);
+        else
+            banned[n++] = banned[i];
+    }
+    if (banned != NULL)
+        f->banned.count = n;
+}
+
+static void set_progress(const struct machines *ms, const struct machine *m,
+                         struct machine_service *v, const struct msg_progress *p)
+{
+    codec_free(msg_codec(MSG_PROGRESS), v->progress);
+    v->progress = msg_copy(MSG_PROGRESS, p);
+    keep_known_only(ms, m, v->progress);
+}
+
+int machines_progress(struct machines *ms, struct machine *m, const struct msg_progress *p,
+                      uint64_t limit_bytes, struct err *err)
+{
+    struct machine_service *v = service_at(m, p->service);
 
     if (doc_check_name("service", p->service, err) < 0)
         return err_wrap(err, "machine %s: progress", m->id);
@@ -410,10 +436,30 @@ int machines_progress(struct machines *ms, struct machine *m, const struct msg_p
                        2 * SERVICES_MAX);
     if (v == NULL)
         v = service_make(m, p->service);
-    codec_free(msg_codec(MSG_PROGRESS), v->progress);
-    v->progress = msg_copy(MSG_PROGRESS, p);
     machines_touch(ms, p->service);
+    if (figures_check(p, limit_bytes, err) < 0) {
+        v->refused++;
+        return err_wrap(err, "machine %s: service %s", m->id, p->service);
+    }
+    if (v->progress != NULL && strcmp(v->progress->deployment, p->deployment) != 0)
+        v->refused = 0;
+    set_progress(ms, m, v, p);
+    /* While it fetches it tells again after a restart; what has ended it may be too far away to tell. */
+    if (p->fetch.count > 0 && ((const struct msg_fetch *)p->fetch.items)->done) {
+        v->progress_unsaved = true;
+        unsaved(ms, m);
+    }
     return 0;
+}
+
+void machines_restore_progress(struct machines *ms, struct machine *m, const struct msg_progress *p)
+{
+    struct err err = ERR_INIT;
+
+    if (figures_check(p, 0, &err) < 0)
+        return;
+    set_progress(ms, m, service_make(m, p->service), p);
+    machines_touch(ms, p->service);
 }
 
 void machines_tick(struct machines *ms, int64_t now_ms)

@@ -19,6 +19,7 @@
  *               or that it stopped
  *
  * Silence is never healthy: an unreachable machine is in total, activated, bad and unknown only.
+ * The figures of the deployment's swarm (swarm/figures.h) are of all machines that told progress of it.
  * drift counts machines that run the service although `select` does not take them.
  * Beside all plans, how many machines run which release of each service is kept up (running.h).
  *
@@ -46,9 +47,10 @@ struct machine_service {
     struct hash runs;          /* as last heard; zero: nothing */
     struct msg_report *report; /* the last one, or NULL */
     struct msg_progress *progress;
-    char *moved;     /* the last deployment whose release it activated, or NULL */
-    bool remembered; /* the report is from before we started: it tells no longer who is healthy */
-    bool unsaved;
+    uint64_t refused; /* progress that was absurd; told with the deployment's figures */
+    char *moved;      /* the last deployment whose release it activated, or NULL */
+    bool remembered;  /* the report is from before we started: it tells no longer who is healthy */
+    bool unsaved, progress_unsaved;
 };
 
 struct machine {
@@ -103,8 +105,15 @@ void machines_restore_report(struct machines *ms, struct machine *m, const char 
 /* -ERR_FENCED: of another boot, or older than the one we have; nothing changed. */
 MUST_CHECK int machines_report(struct machines *ms, struct machine *m, const struct msg_report *r,
                                struct err *err);
+/* limit_bytes: the most that the machine can have fetched; 0: not known. Of those that it names as banned
+ * only machines of this region are kept. -ERR_INVALID: absurd (swarm/figures.h), nothing of it
+ * counts; -ERR_LIMIT. */
 MUST_CHECK int machines_progress(struct machines *ms, struct machine *m,
-                                 const struct msg_progress *p, struct err *err);
+                                 const struct msg_progress *p, uint64_t limit_bytes,
+                                 struct err *err);
+/* Takes up what was told before this process started; what is absurd is left out. */
+void machines_restore_progress(struct machines *ms, struct machine *m,
+                               const struct msg_progress *p);
 
 /* Who has become unreachable by now. Call it about once a second. */
 void machines_tick(struct machines *ms, int64_t now_ms);

@@ -45,6 +45,7 @@ static void save_done(struct work *w)
 static bool save(struct region *r)
 {
     struct state_clock clock = clock_now(r);
+    struct msg_counts sent;
     struct bytes doc;
     char *name;
 
@@ -52,6 +53,10 @@ static bool save(struct region *r)
         return r->save_busy;
     while (docs_unsaved(r->docs, &name, &doc))
         state_doc(r->state, name, &doc);
+    while (sent_unsaved(r->sent, &sent)) {
+        state_sent(r->state, &sent, clock.wall_ms);
+        codec_release(msg_codec(MSG_COUNTS), &sent);
+    }
     if (r->saving == NULL)
         r->saving = state_collect(r->state, r->machines, r->leases, &clock);
     if (r->saving == NULL)
@@ -232,6 +237,21 @@ static void load_wanted(void *ctx, const struct msg_artifact *artifact)
         log_warn("%s", err.text);
 }
 
+static void load_sent(void *ctx, const struct msg_counts *sent)
+{
+    sent_restore(((struct region *)ctx)->sent, sent);
+}
+
+static uint64_t given_of(void *ctx, const struct hash *pack)
+{
+    return exchange_given_bytes(((const struct region *)ctx)->exchange, pack);
+}
+
+static uint64_t bytes_of(void *ctx, const struct hash *pack)
+{
+    return replicas_pack_bytes(((const struct region *)ctx)->replicas, pack);
+}
+
 /* Releases that were saved before their goal came are dropped; they come again with it. */
 static void drop_unnamed(struct region *r)
 {
@@ -256,6 +276,8 @@ static int load(struct region *r, struct err *err)
         status = state_load_docs(r->state, load_doc, r, err);
     if (status == 0)
         status = state_load(r->state, r->machines, r->leases, &clock, load_wanted, r, err);
+    if (status == 0)
+        status = state_load_sent(r->state, clock.wall_ms, load_sent, r, err);
     if (status == 0)
         drop_unnamed(r);
     return status;
@@ -317,6 +339,7 @@ int region_new(struct region **ret, struct loop *loop, const struct region_optio
     random_bytes(&r->seed, sizeof(r->seed));
     r->machines = machines_new(o->name);
     r->leases = leases_new();
+    r->sent = sent_new(&(struct sent_counter){ given_of, bytes_of, r });
     if (doc_check_name("region", o->name, err) < 0 || start(r, o, err) < 0) {
         if (r->replicas != NULL)
             replicas_stop(r->replicas);
@@ -402,6 +425,7 @@ void region_free(struct region *r)
         store_close(r->origin);
     docs_free(r->docs);
     leases_free(r->leases);
+    sent_free(r->sent);
     machines_free(r->machines);
     if (r->identity != NULL)
         link_identity_free(r->identity);

@@ -14,6 +14,7 @@
 #include "region/machines.h"
 #include "region/region.h"
 #include "region/replicas.h"
+#include "region/sent.h"
 #include "region/state.h"
 #include "store/exchange.h"
 #include "swarm/tracker.h"
@@ -39,6 +40,7 @@ struct region {
     struct replicas *replicas;
     struct exchange *exchange;
     struct map swarms; /* hex of a pack -> struct swarm */
+    struct sent *sent;
     struct list sessions;
 
     struct link *up; /* NULL: not even trying now */
@@ -80,7 +82,8 @@ struct session {
     struct machine *machine; /* NULL until its MACHINE */
     struct list node;
     bool closing;
-    bool behind; /* its buffer was full: tell it everything again when it has drained */
+    bool refused; /* it told absurd figures */
+    bool behind;  /* its buffer was full: tell it everything again when it has drained */
     uint64_t trust_version;
     struct sent_goal *goals;
     size_t ngoals, goals_cap;

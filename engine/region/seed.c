@@ -16,6 +16,7 @@
 #include "io/pki.h"
 #include "io/proc.h"
 #include "io/work.h"
+#include "region/seed_told.h"
 #include "store/dir.h"
 #include "store/offenders.h"
 #include "store/publish.h"
@@ -44,6 +45,7 @@ struct seed {
     struct link_listener *listener;
     struct exchange *exchange;
     struct tracker *tracker;
+    struct seed_told *told;
     size_t leaves;
     struct list sessions;
     struct timer tell, tick, closing;
@@ -84,7 +86,7 @@ static void tell(struct seed *s, const char *id)
         if (other != NULL && other->host != NULL)
             peers[msg.peers.count++] =
                 (struct msg_peer){ (char *)(uintptr_t)link_peer_id(other->link), other->host,
-                                   (uint16_t)other->port };
+                                   (uint16_t)other->port, RACK_UNKNOWN };
     }
     if (link_send(m->link, MSG_PEERS, &msg, &err) < 0)
         log_debug("peers for %s: %s", id, err.text);
@@ -182,6 +184,8 @@ static void message(void *ctx, struct link *l, enum msg_type type, const void *m
         on_machine(m, msg);
     else if (type == MSG_JOIN)
         on_join(m, msg);
+    else if (type == MSG_PROGRESS)
+        seed_told_take(s->told, link_peer_id(l), msg);
     else if (type == MSG_LEAVE)
         step(s, &(struct tracker_event){ TRACKER_LEAVE, link_peer_id(l), NULL, false, false });
     else
@@ -297,6 +301,7 @@ static int publish(struct seed *s, const struct seed_options *o, struct err *err
         s->reference.pack = p.pack;
         s->reference.is_file = !path_is_dir(o->path);
         s->leaves = (size_t)((p.pack_bytes + LEAF_BYTES - 1) / LEAF_BYTES);
+        s->told = seed_told_new(&p.pack, p.pack_bytes);
         rv = give(s, store, &p, sums, err);
     }
     store_close(store);
@@ -411,6 +416,7 @@ void seed_free(struct seed *s)
         work_pool_free(s->pool);
     exchange_free(s->exchange);
     tracker_free(s->tracker);
+    seed_told_free(s->told);
     link_listener_close(s->listener);
     link_identity_free(s->self);
     if (s->lock_fd >= 0)
@@ -453,10 +459,14 @@ static void tell_totals(struct process *p, const char *event)
     if (p->json) {
         buf_printf(&line, "{\"v\":1,\"event\":\"%s\",\"sent_bytes\":%llu,", event, sent);
         offenders_json(&line, &p->told);
+        buf_char(&line, ',');
+        seed_told_json(p->seed->told, sent, &line);
         buf_char(&line, '}');
         print(stdout, &line);
     } else {
-        buf_printf(&line, "seed: gave %.1f MiB; ", (double)sent / (1 << 20));
+        buf_printf(&line, "seed: gave %.1f MiB, ", (double)sent / (1 << 20));
+        seed_told_text(p->seed->told, sent, &line);
+        buf_str_append(&line, "; ");
         offenders_text(&line, &p->told);
         print(stderr, &line);
     }

@@ -39,7 +39,7 @@ void seed_close(struct seed *s, void (*closed)(void *arg), void *arg);
 void seed_free(struct seed *s); /* after closed() */
 
 /* Until SIGTERM or SIGINT; prints the reference to stdout, and publishes it at ref_file if that is
- * not NULL; at the end what it gave, and who meant harm (as JSON also whenever that changes, at most every
+ * not NULL; at the end what it gave, how well the machines fared (seed_told.h), and who meant harm (as JSON also whenever that changes, at most every
  * SEED_TELL_MS). parent_fd: -1, or exit at its EOF. */
 MUST_CHECK int seed_main_loop(const struct seed_options *o, const char *ref_file, int parent_fd,
                               struct err *err);

@@ -13,15 +13,24 @@ struct state {
     bool leases;
 };
 
-enum row_kind { ROW_NONE = 0, ROW_MACHINE, ROW_REPORT, ROW_WANT, ROW_LEASE, ROW_DOC };
+enum row_kind {
+    ROW_NONE = 0,
+    ROW_MACHINE,
+    ROW_REPORT,
+    ROW_WANT,
+    ROW_LEASE,
+    ROW_DOC,
+    ROW_PROGRESS,
+    ROW_SENT
+};
 
 struct row {
     enum row_kind kind;
-    char *id;         /* machine, or artifact in hex */
+    char *id;         /* machine, deployment, or artifact in hex */
     char *service;    /* of a report or lease */
     char *moved;      /* of a report, or NULL */
     bool linked;      /* of a machine */
-    int64_t at_ms;    /* wall: last seen, or end of a lease */
+    int64_t at_ms;    /* wall: last seen, end of a lease, when it was sent */
     struct hash runs; /* of a report */
     struct buf body;  /* encoded; empty: NULL, or delete */
 };
@@ -41,6 +50,10 @@ static const char *const schema[] = {
     "CREATE TABLE IF NOT EXISTS lease (service TEXT NOT NULL, machine TEXT NOT NULL, "
     "until BIGINT NOT NULL, PRIMARY KEY (service, machine))",
     "CREATE TABLE IF NOT EXISTS doc (name TEXT PRIMARY KEY, kind BIGINT NOT NULL, "
+    "body BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS progress (machine TEXT NOT NULL, service TEXT NOT NULL, "
+    "body BLOB NOT NULL, PRIMARY KEY (machine, service))",
+    "CREATE TABLE IF NOT EXISTS sent (deployment TEXT PRIMARY KEY, at BIGINT NOT NULL, "
     "body BLOB NOT NULL)",
 };
 
@@ -148,6 +161,45 @@ static int load_reports(struct state *s, struct machines *ms, struct err *err)
     return r;
 }
 
+static int load_progress(struct state *s, struct machines *ms, struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r = DB_ROWS(s->db, &rows, err, "SELECT machine, body FROM progress");
+
+    for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
+        struct machine *m = machines_find(ms, db_get_text(rows, i, 0));
+        struct msg_progress *p = m == NULL ? NULL : decode(MSG_PROGRESS, rows, i, 1);
+
+        if (p != NULL)
+            machines_restore_progress(ms, m, p);
+        codec_free(msg_codec(MSG_PROGRESS), p);
+    }
+    db_rows_free(rows);
+    return r;
+}
+
+/* What was sent travels in a COUNTS of packs alone. */
+int state_load_sent(struct state *s, int64_t wall_ms,
+                    void (*fn)(void *ctx, const struct msg_counts *sent), void *ctx,
+                    struct err *err)
+{
+    struct db_rows *rows = NULL;
+    int r =
+        DB_EXEC(s->db, err, "DELETE FROM sent WHERE at < $1", db_int(wall_ms - STATE_FORGET_MS));
+
+    if (r == 0)
+        r = DB_ROWS(s->db, &rows, err, "SELECT body FROM sent ORDER BY at");
+    for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
+        struct msg_counts *m = decode(MSG_COUNTS, rows, i, 0);
+
+        if (m != NULL)
+            fn(ctx, m);
+        codec_free(msg_codec(MSG_COUNTS), m);
+    }
+    db_rows_free(rows);
+    return r < 0 ? err_wrap(err, "load what was sent") : 0;
+}
+
 static int load_leases(struct state *s, struct leases *leases, const struct state_clock *clock,
                        struct err *err)
 {
@@ -210,6 +262,9 @@ static int forget(struct state *s, int64_t wall_ms, struct err *err)
 
     if (r == 0)
         r = DB_EXEC(s->db, err, "DELETE FROM report WHERE machine NOT IN (SELECT id FROM machine)");
+    if (r == 0)
+        r = DB_EXEC(s->db, err,
+                    "DELETE FROM progress WHERE machine NOT IN (SELECT id FROM machine)");
     return r;
 }
 
@@ -224,6 +279,8 @@ int state_load(struct state *s, struct machines *ms, struct leases *leases,
         r = load_machines(s, ms, clock, err);
     if (r == 0)
         r = load_reports(s, ms, err);
+    if (r == 0)
+        r = load_progress(s, ms, err);
     if (r == 0)
         r = load_leases(s, leases, clock, err);
     if (r == 0)
@@ -275,9 +332,30 @@ void state_doc(struct state *s, char *name, struct bytes *doc)
     *doc = (struct bytes){ NULL, 0 };
 }
 
+void state_sent(struct state *s, const struct msg_counts *sent, int64_t wall_ms)
+{
+    struct row *row = add_row(&s->next, ROW_SENT, sent->deployment);
+
+    row->at_ms = wall_ms;
+    encode(&row->body, MSG_COUNTS, sent);
+}
+
 void state_leases(struct state *s)
 {
     s->leases = true;
+}
+
+static void collect_progress(struct state_batch **b, const struct machine *m,
+                             struct machine_service *v)
+{
+    struct row *row;
+
+    if (!v->progress_unsaved)
+        return;
+    v->progress_unsaved = false;
+    row = add_row(b, ROW_PROGRESS, m->id);
+    row->service = mem_strdup(v->name);
+    encode(&row->body, MSG_PROGRESS, v->progress);
 }
 
 static void collect_machine(struct state_batch **b, struct machine *m,
@@ -295,6 +373,7 @@ static void collect_machine(struct state_batch **b, struct machine *m,
     for (size_t i = 0; i < m->nservices; i++) {
         struct machine_service *v = &m->services[i];
 
+        collect_progress(b, m, v);
         if (!v->unsaved)
             continue;
         v->unsaved = false;
@@ -392,6 +471,17 @@ static int write_row(struct db *d, const struct row *row, struct err *err)
                        db_text(row->service), db_text(row->id), db_int(row->at_ms));
     case ROW_DOC:
         return write_doc(d, row, err);
+    case ROW_PROGRESS:
+        return DB_EXEC(d, err,
+                       "INSERT INTO progress (machine, service, body) VALUES ($1, $2, $3) "
+                       "ON CONFLICT (machine, service) DO UPDATE SET body = excluded.body",
+                       db_text(row->id), db_text(row->service), body);
+    case ROW_SENT:
+        return DB_EXEC(d, err,
+                       "INSERT INTO sent (deployment, at, body) VALUES ($1, $2, $3) "
+                       "ON CONFLICT (deployment) DO UPDATE SET at = excluded.at, "
+                       "body = excluded.body",
+                       db_text(row->id), db_int(row->at_ms), body);
     case ROW_NONE:
         break;
     }

@@ -1,5 +1,6 @@
-/* state.h - the region node's memory on disk: machines, their last reports, slot leases, what is to
- * be replicated, and the signed documents, in one SQLite file.
+/* state.h - the region node's memory on disk: machines, their last reports, what their fetches came to,
+ * what we have sent, slot leases, what is to be replicated, and the signed documents, in one
+ * SQLite file.
  *
  *     state_open(&s, path)              made if missing
  *     state_load(s, ms, leases, …)       once, at the start: blocks
@@ -44,6 +45,12 @@ void state_doc(struct state *s, char *name, struct bytes *doc);
 /* Calls fn with each saved document: trust, then releases, then goals. */
 MUST_CHECK int state_load_docs(struct state *s, void (*fn)(void *ctx, const struct msg_doc *doc),
                                void *ctx, struct err *err);
+/* Saves what was sent for a deployment (region/sent.h) with the next batch. */
+void state_sent(struct state *s, const struct msg_counts *sent, int64_t wall_ms);
+/* Calls fn with what was saved of it, oldest first; forgets what is older than STATE_FORGET_MS. */
+MUST_CHECK int state_load_sent(struct state *s, int64_t wall_ms,
+                               void (*fn)(void *ctx, const struct msg_counts *sent), void *ctx,
+                               struct err *err);
 /* The leases have changed: the next batch holds them. */
 void state_leases(struct state *s);
 

@@ -78,6 +78,15 @@ static bool address_of(const struct machine *m, struct msg_peer *ret)
     return true;
 }
 
+static enum peer_rack rack_between(const struct machine *a, const struct machine *b)
+{
+    const char *x = machine_label(a, "rack"), *y = machine_label(b, "rack");
+
+    if (x == NULL || y == NULL || x[0] == '\0' || y[0] == '\0')
+        return RACK_UNKNOWN;
+    return strcmp(x, y) == 0 ? RACK_SAME : RACK_OTHER;
+}
+
 static void tell(struct region *r, const struct swarm *w, const char *peer)
 {
     const struct machine *m = machines_find(r->machines, peer);
@@ -93,8 +102,9 @@ static void tell(struct region *r, const struct swarm *w, const char *peer)
     for (size_t i = 0; i < n; i++) {
         const struct machine *other = machines_find(r->machines, ids[i]);
 
-        if (other != NULL && address_of(other, &peers[msg.peers.count]))
-            msg.peers.count++;
+        if (other == NULL || !address_of(other, &peers[msg.peers.count]))
+            continue;
+        peers[msg.peers.count++].rack = (uint8_t)rack_between(m, other);
     }
     session_send(s, MSG_PEERS, &msg);
     for (size_t i = 0; i < msg.peers.count; i++)

@@ -141,6 +141,9 @@ static void on_replicate(struct region *r, const struct msg_replicate *m)
             continue;
         }
         state_want(r->state, &artifacts[i].artifact, &artifacts[i]);
+        for (size_t k = 0; k < artifacts[i].packs.count; k++)
+            sent_expect(r->sent, m->deployment,
+                        &((const struct msg_pack *)artifacts[i].packs.items)[k].pack);
         replica->asked = true;
         replica->told = REPLICA_NONE;
         uplink_replica(r, replica);
@@ -258,6 +261,21 @@ void uplink_stop(struct region *r)
     r->up_open = false;
 }
 
+/* Beside what machines tell: what we have sent. */
+static void add_sent(struct region *r, const struct count_plan *plan, struct msg_counts *counts)
+{
+    struct msg_swarm *swarm = counts->swarm.items;
+    struct list_of packs;
+
+    sent_take(r->sent, plan->deployment, &packs);
+    if (packs.count > 0 && counts->swarm.count == 0)
+        counts->swarm = (struct list_of){ swarm = mem_alloc(sizeof(*swarm)), 1 };
+    if (packs.count > 0)
+        swarm->packs = packs;
+    else
+        free(packs.items);
+}
+
 /* Sends a plan's counts if they are not what the control plane has. */
 static void send_counts(struct region *r, struct count_plan *plan)
 {
@@ -267,6 +285,7 @@ static void send_counts(struct region *r, struct count_plan *plan)
     AUTO_BUF bytes = BUF_INIT;
     struct err err = ERR_INIT;
 
+    sent_look(r->sent, plan->deployment, is_current || !plan->named);
     if (plan->named && !is_current) { /* it is history: reports answer another deployment now */
         plan->dirty = false;
         return;
@@ -274,6 +293,7 @@ static void send_counts(struct region *r, struct count_plan *plan)
     plan->named = is_current;
     machines_count(r->machines, plan, is_current ? g->goal->generation : 0,
                    is_current ? leases_used(r->leases, plan->service) : 0, &counts);
+    add_sent(r, plan, &counts);
     if (codec_encode(&bytes, msg_codec(MSG_COUNTS), &counts, &err) < 0) {
         log_error("counts of %s: %s", plan->deployment, err.text);
     } else if (bytes.len != plan->sent.len || memcmp(bytes.data, plan->sent.data, bytes.len) != 0) {

@@ -22,8 +22,13 @@ static void tick(struct timer *t)
     struct exchange *x = CONTAINER_OF(t, struct exchange, tick);
     struct map_entry *e;
 
-    for (size_t i = 0; (e = map_next(&x->packs, &i)) != NULL;)
-        pack_save(e->value);
+    for (size_t i = 0; (e = map_next(&x->packs, &i)) != NULL;) {
+        struct exchange_pack *p = e->value;
+
+        pack_save(p);
+        tally_pack(p);
+    }
+    tally_tick(x);
     object_tick(x);
 }
 

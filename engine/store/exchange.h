@@ -95,6 +95,15 @@ void exchange_object_start(struct exchange *x, struct exchange_object *o, const 
                            size_t max, void (*done)(struct exchange_object *o, int status));
 void exchange_object_cancel(struct exchange_object *o); /* no callback after this */
 
+/* What a fetch met with. Its owner may let several fetches add to one. */
+struct exchange_tally {
+    uint64_t bytes;                 /* of leaves that came and were kept */
+    uint64_t near_bytes, far_bytes; /* of these, from machines of our rack and of other ones */
+    uint32_t stolen, doubled, useless, bad; /* leaves, see swarm/peer.h */
+    char banned[BANNED_MAX][NAME_MAX_BYTES + 1];
+    size_t nbanned;
+};
+
 /* Fetches a pack into dir, whole or some leaves of it. Progress may be read at any time. One fetch per pack at a time.
  * -ERR_NO_SPACE: disk full (what is verified stays; start again later). */
 struct exchange_fetch {
@@ -105,8 +114,9 @@ struct exchange_fetch {
     void (*done)(struct exchange_fetch *f, int status);
     void *user;
     unsigned weight; /* share of the host's links beside other fetches, see swarm/peer.h; 0: 1 */
-    struct placed *placed;   /* NULL, or where its bytes lie (placed.h); until the pack is closed */
-    struct exchange_pack *p; /* private from here on */
+    struct placed *placed; /* NULL, or where its bytes lie (placed.h); until the pack is closed */
+    struct exchange_tally *tally; /* is added to while the fetch runs; NULL: nobody counts */
+    struct exchange_pack *p;      /* private from here on */
     struct exchange_object index;
     struct exchange *x;
     bool active;
@@ -139,6 +149,15 @@ const struct bitmap *exchange_bitmap(const struct exchange *x, const struct hash
 
 /* When a leaf of it was last given to somebody, by loop_now_ms(); 0: never. */
 int64_t exchange_given_ms(const struct exchange *x, const struct hash *pack);
+
+/* Bytes of its leaves that were sent since it was opened. */
+uint64_t exchange_given_bytes(const struct exchange *x, const struct hash *pack);
+/* The most bytes a second that were kept of all packs, in any whole second; 0: there was none yet. */
+uint64_t exchange_best_rate(const struct exchange *x);
+/* What the tracker says of the other side; RACK_UNKNOWN until then. */
+void exchange_set_rack(struct exchange *x, const struct link *l, enum peer_rack rack);
+/* Has the other side said what it has of a pack? */
+bool exchange_has_heard(const struct exchange *x, const struct link *l, const struct hash *pack);
 
 /* Closes it; its files stay. Whoever fetches it again has every leaf on disk hashed anew, and what has
  * rotted meanwhile comes again. */

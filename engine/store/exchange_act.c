@@ -98,6 +98,8 @@ static void act(struct exchange *x, const struct peer_action *a)
         say_have(x, l, a);
     else if (a->kind == PEER_GIVE)
         give_start(x, a);
+    else if (a->kind == PEER_ACCUSE && a->pack >= 0)
+        tally_was_bad(x->slots[a->pack], l, a->why);
     else if (a->kind == PEER_ACCUSE)
         link_was_bad(l, a->why);
     else

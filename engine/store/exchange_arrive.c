@@ -20,6 +20,7 @@ struct arrival {
     struct exchange_pack *p;
     char *from; /* id of the sender */
     bool from_seed;
+    enum peer_rack rack;
     uint32_t leaf;
     struct link_block *block;
     const unsigned char *bytes; /* in it */
@@ -83,6 +84,8 @@ static void leaf_kept(struct arrival *a, struct exchange_link *l)
     bitmap_put(&p->verified, a->leaf, true);
     p->sums[a->leaf] = a->sum;
     p->unsaved = true;
+    tally_arrived(a->x, a->len);
+    tally_kept(p, a->rack, a->len);
     if (p->fetch != NULL && peer_pack_wants(a->x->peer, p->number, a->leaf)) {
         p->fetch->have_bytes += a->len;
         *(a->from_seed ? &p->fetch->seed_bytes : &p->fetch->peer_bytes) += a->len;
@@ -108,7 +111,7 @@ static void leaf_bad(struct arrival *a, struct exchange_link *l)
                                     .first = a->leaf },
               exchange_now(a->x));
     if (a->status == -ERR_CORRUPT && l != NULL)
-        link_was_bad(l, "a leaf that does not match its digest");
+        tally_was_bad(p, l, "a leaf that does not match its digest");
     if (a->status != -ERR_CORRUPT && p->fetch != NULL)
         pack_finish(p, a->status);
     exchange_act(a->x);
@@ -191,7 +194,7 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     if (p == NULL || p->number < 0)
         return; /* late */
     if (m->index < p->index->nleaves && m->bytes.len != pack_leaf_bytes(p->index, m->index)) {
-        link_was_bad(l, "a leaf of the wrong size");
+        tally_was_bad(p, l, "a leaf of the wrong size");
         return;
     }
     if (!peer_takes(l->x->peer, l->number, p->number, m->index, exchange_now(l->x))) {
@@ -203,6 +206,7 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     a->p = p;
     a->from = mem_strdup(link_peer_id(l->link));
     a->from_seed = l->is_seed;
+    a->rack = l->rack;
     a->leaf = m->index;
     take_bytes(a, l, &m->bytes);
     p->pending++;

@@ -262,8 +262,10 @@ static void start(struct exchange *x, struct exchange_fetch *f, const struct has
     f->err = (struct err)ERR_INIT;
     f->some = want != NULL;
     f->p = p;
-    if (p != NULL)
+    if (p != NULL) {
+        tally_pack(p);
         p->fetch = f;
+    }
     if (p != NULL && p->number >= 0) {
         restart(x, f, p, want);
         return;
@@ -299,7 +301,9 @@ void exchange_fetch_cancel(struct exchange_fetch *f)
     bitmap_release(&f->want);
     if (f->p != NULL && f->p->number >= 0)
         peer_pack_rest(f->x->peer, f->p->number);
-    if (f->p != NULL)
+    if (f->p != NULL) {
+        tally_pack(f->p);
         f->p->fetch = NULL;
+    }
     f->p = NULL;
 }

@@ -59,6 +59,7 @@ static void tell_peer(struct giving *g, enum peer_event_kind kind)
 static void sent(struct giving *g)
 {
     g->x->counts.sent_bytes += g->len;
+    g->p->given_bytes += g->len;
     g->p->given_ms = loop_now_ms(g->x->o.loop);
     if (link_out_bytes(g->l->link) > EXCHANGE_OUT_LOW)
         g->l->full = true; /* give_room() says that it has been sent */

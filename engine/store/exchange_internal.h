@@ -7,6 +7,7 @@
  *   exchange_arrive.c  a leaf that arrives: verified and written
  *   exchange_fetch.c   a fetch: index, files of an earlier run, start
  *   exchange_give.c    a leaf that goes: read and sent
+ *   exchange_tally.c   what is counted of it
  *
  * All decisions are swarm/peer.h's: here are links, files and hashing. What the other side of a link has
  * of packs that we do not have is kept here, until we have them. */
@@ -17,7 +18,18 @@
 #include "store/exchange.h"
 #include "swarm/peer.h"
 
+enum { METER_SLOTS = 4, METER_MS = 900 /* that its slots span at least, to tell a rate */ };
+
+/* Bytes that were kept in the last few ticks. */
+struct meter {
+    uint64_t bytes[METER_SLOTS];
+    int64_t since_ms[METER_SLOTS];
+    size_t at;
+    uint64_t best; /* a second */
+};
+
 struct exchange_pack {
+    struct exchange *x;
     struct hash hash;
     char hex[HASH_HEX];
     int number; /* the peer's; -1: not taken up yet */
@@ -28,13 +40,15 @@ struct exchange_pack {
     bool seeded_only;             /* the file is somebody else's: never deleted */
     struct exchange_fetch *fetch; /* NULL: complete, or given up for now */
     int bitmap_fd;
-    int64_t given_ms;       /* when a leaf was last given */
-    size_t pending;         /* leaves and checks in the pool */
-    bool forgotten;         /* freed when pending is 0 */
-    bool unsaved;           /* the bitmaps on disk lag behind */
-    struct bitmap seeded;   /* leaves that came from region nodes */
-    struct bitmap verified; /* leaves whose bytes on disk were hashed in this run */
-    uint64_t *sums;         /* by leaf: checksum_of() its bytes then; 0: not hashed in this run */
+    int64_t given_ms; /* when a leaf was last given */
+    uint64_t given_bytes;
+    struct peer_figures counted; /* up to here the fetch's tally has them */
+    size_t pending;              /* leaves and checks in the pool */
+    bool forgotten;              /* freed when pending is 0 */
+    bool unsaved;                /* the bitmaps on disk lag behind */
+    struct bitmap seeded;        /* leaves that came from region nodes */
+    struct bitmap verified;      /* leaves whose bytes on disk were hashed in this run */
+    uint64_t *sums; /* by leaf: checksum_of() its bytes then; 0: not hashed in this run */
 };
 
 /* What one link's other side has of a pack that we do not have. */
@@ -49,8 +63,9 @@ struct exchange_link {
     struct link *link;
     int number;   /* the peer's */
     bool is_seed; /* a region node */
-    bool gone;    /* detached; freed when reading is 0 */
-    bool full;    /* it has no room for another leaf: SENT is owed */
+    enum peer_rack rack;
+    bool gone; /* detached; freed when reading is 0 */
+    bool full; /* it has no room for another leaf: SENT is owed */
     struct remote *remotes;
     size_t nremotes, remotes_cap;
     size_t remote_bytes; /* in remotes */
@@ -78,6 +93,7 @@ struct exchange {
     struct timer tick, due;
     int64_t due_ms; /* when due fires */
     struct exchange_counts counts;
+    struct meter meter;
 };
 
 struct exchange_pack *pack_find(const struct exchange *x, const struct hash *hash);
@@ -116,6 +132,14 @@ void object_on_object(struct exchange_link *l, const struct msg_object *m);
 void object_link_opened(struct exchange *x);
 void object_link_closed(struct exchange_link *l);
 void object_tick(struct exchange *x);
+
+/* exchange_tally.c: before a fetch ends or begins, and now and then, tally_pack() settles what the peer has
+ * counted since. */
+void tally_kept(struct exchange_pack *p, enum peer_rack rack, size_t bytes);
+void tally_was_bad(struct exchange_pack *p, struct exchange_link *l, const char *what);
+void tally_pack(struct exchange_pack *p);
+void tally_arrived(struct exchange *x, size_t bytes);
+void tally_tick(struct exchange *x);
 
 /* Counts a bad leaf or object against the link's other side; closes the link at the limit. */
 void link_was_bad(struct exchange_link *l, const char *what);

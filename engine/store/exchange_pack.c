@@ -21,6 +21,7 @@ struct exchange_pack *pack_new(struct exchange *x, const struct hash *hash,
 {
     struct exchange_pack *p = mem_alloc(sizeof(*p));
 
+    p->x = x;
     p->hash = *hash;
     hash_hex(hash, p->hex);
     p->number = -1;
@@ -202,6 +203,7 @@ void pack_finish(struct exchange_pack *p, int status)
     if (f == NULL)
         return;
     x = f->x;
+    tally_pack(p);
     p->fetch = NULL;
     peer_pack_rest(x->peer, p->number);
     pack_save(p);

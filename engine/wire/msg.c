@@ -84,11 +84,21 @@ MSG(wave_counts, U32(wave_counts, wave), U64(wave_counts, total), U64(wave_count
     U64(wave_counts, previous));
 MSG(failure, NAME(failure, machine), NAME(failure, phase),
     TEXT(failure, reason, REASON_MAX_BYTES));
+MSG(bucket, U16(bucket, index), U64(bucket, count));
+MSG(pack_sent, HASH(pack_sent, pack), U64(pack_sent, bytes), U64(pack_sent, sent_bytes));
+MSG(offender, NAME(offender, machine), U64(offender, by));
+MSG(swarm, U64(swarm, machines), U64(swarm, done), U64(swarm, rated), U64(swarm, late),
+    U64(swarm, refused), U64(swarm, by_limit), U64(swarm, by_link), U64(swarm, by_observed),
+    LIST(swarm, ratios, bucket, BUCKETS_MAX), LIST(swarm, times, bucket, BUCKETS_MAX),
+    U64(swarm, ratio_max), U64(swarm, ms_max), U64(swarm, near_bytes), U64(swarm, far_bytes),
+    U64(swarm, stolen), U64(swarm, doubled), U64(swarm, useless), U64(swarm, bad),
+    U64(swarm, edges), U64(swarm, stale), LIST(swarm, packs, pack_sent, PACKS_MAX),
+    LIST(swarm, offenders, offender, OFFENDERS_MAX));
 MSG(counts, NAME(counts, deployment), U64(counts, generation),
     LIST(counts, waves, wave_counts, WAVES_MAX + 1), U64(counts, staged_bytes),
     U64(counts, wanted_bytes), U64(counts, seed_bytes), U64(counts, peer_bytes),
     U64(counts, saved_bytes), U64(counts, drift), U64(counts, slots_used),
-    LIST(counts, failures, failure, FAILURES_MAX));
+    LIST(counts, failures, failure, FAILURES_MAX), LIST(counts, swarm, swarm, 1));
 MSG(running, HASH(running, release), U64(running, machines));
 MSG(runs, NAME(runs, service), LIST(runs, releases, running, RUNS_MAX));
 
@@ -100,9 +110,14 @@ MSG(machine, LIST(machine, labels, label, LABELS_MAX), NAME(machine, boot),
     LIST(machine, services, service, SERVICES_MAX));
 MSG(sources, NAME(sources, service), HASH(sources, release), HASH(sources, artifact),
     LIST(sources, packs, pack, PACKS_MAX));
+MSG(banned, NAME(banned, machine));
+MSG(fetch, U8(fetch, done), U8(fetch, rate_from), U64(fetch, rate), U64(fetch, ms),
+    U64(fetch, bytes), U64(fetch, near_bytes), U64(fetch, far_bytes), U32(fetch, stolen),
+    U32(fetch, doubled), U32(fetch, useless), U32(fetch, bad), U32(fetch, edges),
+    U32(fetch, stale), LIST(fetch, banned, banned, BANNED_MAX));
 MSG(progress, NAME(progress, service), NAME(progress, deployment), HASH(progress, release),
     U64(progress, staged_bytes), U64(progress, wanted_bytes), U64(progress, seed_bytes),
-    U64(progress, peer_bytes), U64(progress, saved_bytes));
+    U64(progress, peer_bytes), U64(progress, saved_bytes), LIST(progress, fetch, fetch, 1));
 MSG(report, NAME(report, service), NAME(report, deployment), HASH(report, release),
     U64(report, generation), U64(report, activation), NAME(report, boot), U8(report, phase),
     U8(report, verdict), U64(report, at_ms), TEXT(report, reason, REASON_MAX_BYTES));
@@ -111,7 +126,7 @@ MSG(slot_ask, NAME(slot_ask, service), NAME(slot_ask, deployment), HASH(slot_ask
 MSG(slot, NAME(slot, service), NAME(slot, deployment), U8(slot, granted), U32(slot, lease_ms));
 MSG(join, HASH(join, pack), BYTES(join, bitmap, BITMAP_MAX));
 MSG(leave, HASH(leave, pack));
-MSG(peer, NAME(peer, id), TEXT(peer, host, LABEL_MAX_BYTES), U16(peer, port));
+MSG(peer, NAME(peer, id), TEXT(peer, host, LABEL_MAX_BYTES), U16(peer, port), U8(peer, rack));
 MSG(peers, HASH(peers, pack), LIST(peers, peers, peer, PEERS_MAX));
 
 MSG(bitmap, HASH(bitmap, pack), BYTES(bitmap, bitmap, BITMAP_MAX));

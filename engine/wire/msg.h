@@ -11,13 +11,14 @@
  *   C -> R  FLEET_ASK      how many machines match, by variant         R -> C  FLEET
  *   C -> R  QUANTILE_ASK   n-th smallest wave hash among the matching  R -> C  QUANTILE
  *   C -> R  PLAN           the waves of a deployment, to count by
- *   R -> C  COUNTS         of a deployment, by its plan: on change, <= 5/s
+ *   R -> C  COUNTS         of a deployment, by its plan, and of its swarm: on change, <= 5/s
  *   R -> C  RUNS           how many machines run which release of a service: on change, <= 1/s
  *   R -> C  REPLICA        one artifact: how much has arrived, verified or not
  *   A -> R  MACHINE        labels, peer port, what runs: the first message, again on change
  *   R -> A  DOC            trust, release, goal documents that concern this machine
  *   R -> A  SOURCES        which packs carry an artifact
- *   A -> R  PROGRESS       bytes staged so far, from seed and from peers (<= 1/s)
+ *   A -> R  PROGRESS       bytes staged so far, from seed and from peers, and how well they came
+ *                          (<= 1/s)
  *   A -> R  REPORT         staged; healthy or not; what runs
  *   A -> R  SLOT_ASK, SLOT_FREE    may I restart the service now?      R -> A  SLOT
  *   A -> R  JOIN, LEAVE    I want (or have) this pack                  R -> A  PEERS
@@ -53,6 +54,9 @@ enum {
     TALLIES_MAX = 256,          /* variants that one FLEET counts */
     HAVES_MAX = 4096,           /* leaves in one HAVE */
     RUNS_MAX = 256,             /* releases in one RUNS */
+    BANNED_MAX = 8,             /* machines that one PROGRESS names */
+    OFFENDERS_MAX = 16,         /* machines that one COUNTS names */
+    BUCKETS_MAX = 2048,         /* of a spread, see swarm/spread.h */
 };
 
 enum link_role { ROLE_NONE = 0, ROLE_CONTROL, ROLE_REGION, ROLE_AGENT, ROLE_WORKER };
@@ -227,6 +231,36 @@ struct msg_failure {
     char *reason;
 };
 
+/* A bucket of a spread (swarm/spread.h) that is not empty. */
+struct msg_bucket {
+    uint16_t index;
+    uint64_t count;
+};
+
+/* What a region node has sent of a pack since the deployment's plan came. */
+struct msg_pack_sent {
+    struct hash pack;
+    uint64_t bytes, sent_bytes; /* its size; leaves that went out, those sent again too */
+};
+
+struct msg_offender {
+    char *machine;
+    uint64_t by; /* machines that have banned it */
+};
+
+/* What the machines of a region tell of their fetches (struct msg_fetch), added up; the meaning of each
+ * figure is swarm/figures.h's. */
+struct msg_swarm {
+    uint64_t machines, done, rated, late, refused;
+    uint64_t by_limit, by_link, by_observed; /* of those that are rated */
+    struct list_of ratios, times;            /* struct msg_bucket, by index */
+    uint64_t ratio_max, ms_max;              /* ratios are thousandths */
+    uint64_t near_bytes, far_bytes;
+    uint64_t stolen, doubled, useless, bad, edges, stale;
+    struct list_of packs;     /* struct msg_pack_sent */
+    struct list_of offenders; /* struct msg_offender, most accused first */
+};
+
 struct msg_counts {
     char *deployment;
     uint64_t generation; /* of the goal that the reports answer */
@@ -236,6 +270,7 @@ struct msg_counts {
     uint64_t drift; /* machines that left select and still run the service */
     uint64_t slots_used;
     struct list_of failures; /* struct msg_failure, the first FAILURES_MAX */
+    struct list_of swarm;    /* struct msg_swarm: none or one */
 };
 
 struct msg_running {
@@ -276,11 +311,37 @@ struct msg_sources {
     struct list_of packs; /* struct msg_pack */
 };
 
+/* By what a fetch is measured: bytes a second that the machine could have taken. */
+enum rate_from {
+    RATE_NONE = 0,
+    RATE_LIMIT,    /* a limit that it was given */
+    RATE_LINK,     /* what its network interface says */
+    RATE_OBSERVED, /* neither is known: the most that came in any one second */
+};
+
+struct msg_banned {
+    char *machine;
+};
+
+/* How well the bytes of a release came: of the attempt that runs or was the last. */
+struct msg_fetch {
+    uint8_t done;      /* 1: all that was wanted is verified on disk */
+    uint8_t rate_from; /* enum rate_from */
+    uint64_t rate;
+    uint64_t ms, bytes; /* from the first byte asked for to the last one verified, and how many */
+    uint64_t near_bytes, far_bytes; /* of these, from machines of its own and of other racks */
+    uint32_t stolen, doubled;       /* leaves asked of one more: it was overdue; at the end */
+    uint32_t useless, bad;          /* leaves that came although they were here; wrong ones */
+    uint32_t edges, stale;          /* machines that the tracker named; of no use when met */
+    struct list_of banned;          /* struct msg_banned */
+};
+
 struct msg_progress {
     char *service;
     char *deployment;
     struct hash release;
     uint64_t staged_bytes, wanted_bytes, seed_bytes, peer_bytes, saved_bytes;
+    struct list_of fetch; /* struct msg_fetch: none or one */
 };
 
 /* bad latches: a machine that was bad with a release stays bad with it. */
@@ -330,10 +391,13 @@ struct msg_leave {
     struct hash pack;
 };
 
+enum peer_rack { RACK_UNKNOWN = 0, RACK_SAME, RACK_OTHER };
+
 struct msg_peer {
     char *id; /* must be in its certificate */
     char *host;
     uint16_t port;
+    uint8_t rack; /* enum peer_rack: is it in the rack of who is told? */
 };
 
 struct msg_peers {

@@ -121,9 +121,9 @@ static void tell(struct town *t, int i, int to, const char *id)
     AUTO_FREE char *right = mem_printf("m-%02d", to);
     struct msg_peer list[2] = {
         { id == NULL ? right : (char *)(uintptr_t)id, (char *)(uintptr_t) "127.0.0.1",
-          (uint16_t)peers_port(t->m[to].peers) },
+          (uint16_t)peers_port(t->m[to].peers), RACK_SAME },
         { (char *)(uintptr_t)link_identity_id(t->m[i].self), (char *)(uintptr_t) "127.0.0.1",
-          (uint16_t)peers_port(t->m[i].peers) }, /* oneself: not to be connected to */
+          (uint16_t)peers_port(t->m[i].peers), RACK_SAME }, /* oneself: not to be connected to */
     };
     struct msg_peers m = { t->pack, { list, 2 } };
 
@@ -177,20 +177,65 @@ static void close_town(struct town *t)
 /* 0 has it, 1 is told of 0, 2 is told of 1 alone. */
 static void test_a_pack_travels(void **state)
 {
+    struct exchange_tally tallies[MACHINES] = { { 0 } };
     struct town t;
 
     (void)state;
     setup_town(&t);
-    for (int i = 1; i < MACHINES; i++)
+    for (int i = 1; i < MACHINES; i++) {
+        t.m[i].fetch.tally = &tallies[i];
         exchange_fetch_start(t.m[i].x, &t.m[i].fetch, &t.pack, fetched);
+    }
     tell(&t, 1, 0, NULL);
     tell(&t, 2, 1, NULL);
     until(&t, both_done);
+    for (int i = 1; i < MACHINES; i++) {
+        struct peers_edges edges = peers_edges(t.m[i].peers, &t.pack);
+
+        assert_int_equal(tallies[i].bytes, PACK_BYTES);
+        assert_int_equal(tallies[i].near_bytes, PACK_BYTES);
+        assert_int_equal(tallies[i].far_bytes, 0);
+        assert_int_equal(edges.named, 1);
+        assert_int_equal(edges.stale, 0);
+        tell(&t, i, i - 1, NULL); /* again: it is the same edge */
+        assert_int_equal(peers_edges(t.m[i].peers, &t.pack).named, 1);
+    }
+    assert_int_equal(exchange_given_bytes(t.m[0].x, &t.pack), PACK_BYTES);
     assert_int_equal(t.m[1].fetch.peer_bytes, PACK_BYTES);
     assert_int_equal(t.m[1].fetch.seed_bytes, 0);
     assert_int_equal(t.m[2].fetch.peer_bytes, PACK_BYTES);
     peers_forget(t.m[1].peers, &t.pack);
     peers_forget(t.m[1].peers, &t.pack);
+    close_town(&t);
+}
+
+static bool edge_is_stale(struct town *t)
+{
+    return peers_edges(t->m[1].peers, &t->pack).stale > 0;
+}
+
+/* Nobody is there, and the tracker names it again and again: one edge, of no use. */
+static void test_who_is_dead_is_stale(void **state)
+{
+    char id[] = "m-77", host[] = "127.0.0.1";
+    struct msg_peer dead = { id, host, 1, RACK_OTHER };
+    struct town t;
+
+    (void)state;
+    setup_town(&t);
+    for (int i = 0; i < 3; i++) {
+        struct msg_peers m = { t.pack, { &dead, 1 } };
+
+        peers_set(t.m[1].peers, &m);
+        until(&t, edge_is_stale);
+    }
+    assert_int_equal(peers_edges(t.m[1].peers, &t.pack).named, 1);
+    assert_int_equal(peers_edges(t.m[1].peers, &t.pack).stale, 1);
+    dead.port = 2; /* it has moved: another edge */
+    peers_set(t.m[1].peers, &(struct msg_peers){ t.pack, { &dead, 1 } });
+    assert_int_equal(peers_edges(t.m[1].peers, &t.pack).named, 2);
+    peers_forget(t.m[1].peers, &t.pack);
+    assert_int_equal(peers_edges(t.m[1].peers, &t.pack).named, 0);
     close_town(&t);
 }
 
@@ -255,6 +300,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_host_for_others),
         cmocka_unit_test(test_a_pack_travels),
+        cmocka_unit_test(test_who_is_dead_is_stale),
         cmocka_unit_test(test_a_wrong_name_is_not_believed),
         cmocka_unit_test(test_addresses_that_cannot_be_used),
     };

@@ -310,7 +310,7 @@ static void drift_failures_and_bytes(void **state)
     hello(ms, "idle", "b", NULL, 0, 0);
     back = hello(ms, "m2", "a", NULL, 0, 0);
     plan(ms, "d-2", "{\"label\":\"rack\",\"is\":\"a\"}", &rule, 1, 1);
-    assert_ok(machines_progress(ms, m, &p, &err), &err);
+    assert_ok(machines_progress(ms, m, &p, 0, &err), &err);
     report(ms, m, "d-2", 2, 1, PHASE_FAILED, VERDICT_BAD, "stage: no space");
     report(ms, back, "d-2", 1, 1, PHASE_FAILED, VERDICT_BAD, "health: 500");
     machines_count(ms, ms->plans[0], 3, 4, &c);
@@ -335,6 +335,52 @@ static void drift_failures_and_bytes(void **state)
     }
     machines_count(ms, ms->plans[0], 3, 4, &c);
     assert_int_equal(c.failures.count, FAILURES_MAX);
+    codec_release(msg_codec(MSG_COUNTS), &c);
+    machines_free(ms);
+}
+
+/* A machine that lies harms nobody's figures, and its own of before stand. */
+static void what_cannot_be_is_not_counted(void **state)
+{
+    struct machines *ms = machines_new("r1");
+    struct machine *m = hello(ms, "m1", "a", NULL, 0, 0), *liar = hello(ms, "m2", "a", NULL, 0, 0);
+    struct msg_fetch f = {
+        .done = 1, .rate_from = RATE_LIMIT, .rate = 1000000, .ms = 5500, .bytes = 5000000
+    };
+    struct msg_progress p = { .service = text("web"),
+                              .deployment = text("d-2"),
+                              .release = hash_of(2),
+                              .staged_bytes = 5000000,
+                              .wanted_bytes = 5000000,
+                              .peer_bytes = 5000000,
+                              .fetch = { &f, 1 } };
+    const struct msg_swarm *s;
+    struct msg_counts c;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    plan_for_all(ms, "d-2");
+    assert_ok(machines_progress(ms, m, &p, 6000000, &err), &err);
+    assert_ok(machines_progress(ms, liar, &p, 6000000, &err), &err);
+    p.peer_bytes = UINT64_MAX;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(machines_progress(ms, liar, &p, 6000000, &err), -ERR_INVALID);
+    p.peer_bytes = 7000000; /* more than the packs have */
+    assert_int_equal(machines_progress(ms, liar, &p, 6000000, &err), -ERR_INVALID);
+    machines_count(ms, ms->plans[0], 1, 0, &c);
+    s = c.swarm.items;
+    assert_int_equal(c.peer_bytes, 10000000);
+    assert_int_equal(s->machines, 2);
+    assert_int_equal(s->ratio_max, 1100);
+    assert_int_equal(s->refused, 4);
+    codec_release(msg_codec(MSG_COUNTS), &c);
+    p.peer_bytes = 0;
+    p.deployment = text("d-3"); /* of the next deployment it told nothing absurd yet */
+    assert_ok(machines_progress(ms, liar, &p, 6000000, &err), &err);
+    machines_count(ms, ms->plans[0], 1, 0, &c);
+    s = c.swarm.items;
+    assert_int_equal(s->machines, 1);
+    assert_int_equal(s->refused, 0);
     codec_release(msg_codec(MSG_COUNTS), &c);
     machines_free(ms);
 }
@@ -512,6 +558,7 @@ int main(void)
         cmocka_unit_test(only_who_has_moved_is_rolled_back),
         cmocka_unit_test(a_plan_that_comes_late_finds_who_has_moved),
         cmocka_unit_test(drift_failures_and_bytes),
+        cmocka_unit_test(what_cannot_be_is_not_counted),
         cmocka_unit_test(fleet_and_quantile),
         cmocka_unit_test(what_runs_is_counted_beside_all_plans),
         cmocka_unit_test(a_machine_cannot_name_services_without_end),

@@ -195,6 +195,63 @@ static void all_of_it_comes_back(void **state)
     memory_release(&n);
 }
 
+static void on_sent(void *ctx, const struct msg_counts *sent)
+{
+    const struct msg_swarm *swarm = sent->swarm.items;
+    const struct msg_pack_sent *packs = swarm->packs.items;
+
+    assert_string_equal(sent->deployment, "d-1");
+    assert_int_equal(swarm->packs.count, 1);
+    *(uint64_t *)ctx += packs->sent_bytes;
+}
+
+/* What a fetch came to, and what was sent. What is still being fetched is told again by who fetches. */
+static void figures_come_back(void **state)
+{
+    const char *path = tmpdir_path("figures.db");
+    struct state_clock clock = { 1000, 1000000 };
+    struct msg_fetch f = { .done = 1, .ms = 77 };
+    struct msg_progress p = { .service = text("web"),
+                              .deployment = text("d-1"),
+                              .staged_bytes = 9,
+                              .wanted_bytes = 9,
+                              .seed_bytes = 9,
+                              .fetch = { &f, 1 } };
+    struct msg_pack_sent packs = { .bytes = 100, .sent_bytes = 210 };
+    struct msg_swarm swarm = { .packs = { &packs, 1 } };
+    struct msg_counts sent = { .deployment = text("d-1"), .swarm = { &swarm, 1 } };
+    const struct machine_service *v;
+    struct memory m, n;
+    struct state *s;
+    uint64_t total = 0;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    s = open_and_load(path, &m, &clock);
+    assert_ok(machines_progress(m.ms, hello(m.ms, "m1"), &p, 0, &err), &err);
+    f.done = 0;
+    assert_ok(machines_progress(m.ms, hello(m.ms, "m2"), &p, 0, &err), &err);
+    state_sent(s, &sent, clock.wall_ms);
+    packs.sent_bytes = 220;
+    state_sent(s, &sent, clock.wall_ms); /* replaces it */
+    save(s, &m, &clock);
+    state_close(s);
+    memory_release(&m);
+
+    s = open_and_load(path, &n, &clock);
+    v = machine_service(machines_find(n.ms, "m1"), "web");
+    assert_non_null(v->progress);
+    assert_int_equal(v->progress->seed_bytes, 9);
+    assert_int_equal(((const struct msg_fetch *)v->progress->fetch.items)->ms, 77);
+    assert_null(machine_service(machines_find(n.ms, "m2"), "web"));
+    assert_ok(state_load_sent(s, clock.wall_ms, on_sent, &total, &err), &err);
+    assert_int_equal(total, 220);
+    assert_ok(state_load_sent(s, clock.wall_ms + STATE_FORGET_MS + 1, on_sent, &total, &err), &err);
+    assert_int_equal(total, 220); /* it is too old */
+    state_close(s);
+    memory_release(&n);
+}
+
 static void who_is_away_for_a_month_is_forgotten(void **state)
 {
     const char *path = tmpdir_path("month.db");
@@ -276,6 +333,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_of_it_comes_back),
+        cmocka_unit_test(figures_come_back),
         cmocka_unit_test(who_is_away_for_a_month_is_forgotten),
         cmocka_unit_test(a_failed_write_loses_nothing),
         cmocka_unit_test(errors_name_the_file),
