@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "cli/answer.h"
 #include "cli/progress.h"
+#include "cli/swarm_line.h"
 
 enum { ROW_MAX = 400, WAVES_SHOWN = 6, BAR_CELLS = 20 };
 
@@ -147,6 +148,15 @@ static void draw_wave(struct painter *p, const json_t *w)
         text_of(w, "name"), int_of(w, "healthy"), int_of(w, "total"), state, more);
 }
 
+static void draw_swarm(struct painter *p, const json_t *view)
+{
+    AUTO_BUF line = BUF_INIT;
+
+    swarm_line(&line, json_object_get(view, "swarm"));
+    if (line.len > 0)
+        row(p, "", "    swarm %s", buf_str(&line));
+}
+
 /* The waves around the open one; the others are counted. */
 static void draw_waves(struct painter *p, const json_t *view)
 {
@@ -229,6 +239,7 @@ void frame_draw(struct buf *out, const json_t *view, bool color, int columns, in
     draw_build(&p, view);
     draw_replicate(&p, view);
     draw_stage(&p, view);
+    draw_swarm(&p, view);
     draw_waves(&p, view);
     draw_regions(&p, view);
     draw_failures(&p, view);

@@ -7,6 +7,7 @@
 #include "cli/answer.h"
 #include "cli/frame.h"
 #include "cli/progress.h"
+#include "cli/swarm_line.h"
 
 static json_t *pick(const json_t *from, const char *const keys[])
 {
@@ -32,7 +33,7 @@ static json_t *pick_each(const json_t *list, const char *const keys[])
 json_t *summary_json(const json_t *view)
 {
     static const char *const top[] = { "service", "commit",   "state",         "reason", "bytes",
-                                       "seconds", "failures", "nothing_to_do", NULL };
+                                       "seconds", "failures", "nothing_to_do", "swarm",  NULL };
     static const char *const machines[] = { "total", "healthy", "failed", "drift", NULL };
     static const char *const regions[] = { "name", "replicated", "machines", NULL };
     static const char *const artifacts[] = { "variant", "digest", "bytes", "pack_bytes", NULL };
@@ -151,6 +152,15 @@ static void print_deltas(const json_t *view)
     print_packed(json_array_get(json_object_get(view, "deltas"), 0));
 }
 
+static void print_swarm(const json_t *view)
+{
+    AUTO_BUF line = BUF_INIT;
+
+    swarm_line(&line, json_object_get(view, "swarm"));
+    if (line.len > 0)
+        printf("  swarm: %s\n", buf_str(&line));
+}
+
 static void print_text(const json_t *view)
 {
     const json_t *machines = json_object_get(view, "machines");
@@ -166,6 +176,7 @@ static void print_text(const json_t *view)
            seconds_of(view, "build"), seconds_of(view, "replicate"), seconds_of(view, "stage"),
            seconds_of(view, "rollout"), seconds_of(view, "total"));
     print_bytes(view);
+    print_swarm(view);
     print_deltas(view);
     print_failures(view);
     if (json_is_null(json_object_get(view, "finished")))

@@ -1,10 +1,13 @@
 /* api_metrics.c - GET /metrics: what the database knows, in Prometheus' text format. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "control/api_call.h"
 #include "control/record.h"
+#include "control/swarm_totals.h"
 #include "io/loop.h"
+#include "rollout/swarm_json.h"
 
 /* A family of samples: name, help, type, and the query for its label's values and numbers; label NULL: the
  * query gives one number. Values are our own words or checked names: none needs escaping. */
@@ -66,9 +69,51 @@ static int put_family(struct call *c, struct buf *out, const struct family *f, s
     return r;
 }
 
-/* --- bytes: of deployments that have ended, and of those under way --- */
+/* --- of deployments that have ended, and of those under way --- */
 
-static int add_live(struct call *c, struct moved_bytes *sum, struct err *err)
+enum { REGIONS_SHOWN = 64 };
+
+struct sums {
+    struct moved_bytes moved;
+    struct swarm_totals swarm;
+    struct {
+        char *region;
+        uint64_t copies; /* thousandths, the most of any live deployment */
+    } sent[REGIONS_SHOWN];
+    size_t nsent;
+};
+
+static void note_copies(struct sums *s, const struct deploy_region_input *r)
+{
+    struct msg_swarm m;
+    size_t i = 0;
+
+    if (r->swarm == NULL)
+        return;
+    swarm_from_row(&m, r->swarm);
+    while (i < s->nsent && strcmp(s->sent[i].region, r->name) != 0)
+        i++;
+    if (i == s->nsent && i < REGIONS_SHOWN && m.packs.count > 0)
+        s->sent[s->nsent++].region = mem_strdup(r->name);
+    if (i < s->nsent && figures_copies(&m) > s->sent[i].copies)
+        s->sent[i].copies = figures_copies(&m);
+    swarm_release(&m);
+}
+
+static void add_world(struct sums *s, const struct world *w, const struct deploy *d)
+{
+    struct moved_bytes m = world_moved(w, d);
+
+    s->moved.origin += m.origin;
+    s->moved.seed += m.seed;
+    s->moved.peer += m.peer;
+    s->moved.saved += m.saved;
+    swarm_totals_add(&s->swarm, w, d);
+    for (size_t i = 0; i < w->in.nregions && !d->nothing_to_do; i++)
+        note_copies(s, &w->regions[i]);
+}
+
+static int add_live(struct call *c, struct sums *sum, struct err *err)
 {
     struct db_rows *rows = NULL;
     int r = DB_ROWS(c->db, &rows, err, "SELECT id FROM deployment WHERE live = 1 ORDER BY number");
@@ -80,14 +125,8 @@ static int add_live(struct call *c, struct moved_bytes *sum, struct err *err)
         r = record_load(c->db, db_get_text(rows, i, 0), &rec, err);
         if (r == 0)
             r = world_load(c->db, rec, wall_ms(), &w, err);
-        if (r == 0) {
-            struct moved_bytes m = world_moved(w, rec->deploy);
-
-            sum->origin += m.origin;
-            sum->seed += m.seed;
-            sum->peer += m.peer;
-            sum->saved += m.saved;
-        }
+        if (r == 0)
+            add_world(sum, w, rec->deploy);
         world_free(w);
         record_free(rec);
     }
@@ -117,15 +156,8 @@ static int add_ended(struct call *c, struct moved_bytes *sum, struct err *err)
     return r;
 }
 
-static int put_bytes(struct call *c, struct buf *out, struct err *err)
+static void put_bytes(struct buf *out, const struct moved_bytes *sum)
 {
-    struct moved_bytes sum = { 0 };
-    int r = add_ended(c, &sum, err);
-
-    if (r == 0)
-        r = add_live(c, &sum, err);
-    if (r < 0)
-        return r;
     head(out, "slipway_bytes_total", "counter",
          "Bytes moved for deployments: origin (from the origin store to region nodes), seed (from "
          "region nodes to machines), peer (between machines).");
@@ -133,17 +165,45 @@ static int put_bytes(struct call *c, struct buf *out, struct err *err)
                "slipway_bytes_total{source=\"origin\"} %lld\n"
                "slipway_bytes_total{source=\"seed\"} %lld\n"
                "slipway_bytes_total{source=\"peer\"} %lld\n",
-               (long long)sum.origin, (long long)sum.seed, (long long)sum.peer);
+               (long long)sum->origin, (long long)sum->seed, (long long)sum->peer);
     head(out, "slipway_delta_saved_bytes_total", "counter",
          "Bytes of full packs that machines did not have to fetch.");
-    buf_printf(out, "slipway_delta_saved_bytes_total %lld\n", (long long)sum.saved);
-    return 0;
+    buf_printf(out, "slipway_delta_saved_bytes_total %lld\n", (long long)sum->saved);
+}
+
+static void put_copies(struct buf *out, const struct sums *s)
+{
+    head(out, "slipway_swarm_seed_copies", "gauge",
+         "Copies of a pack that a region node has sent for a live deployment: the most.");
+    for (size_t i = 0; i < s->nsent; i++)
+        buf_printf(out, "slipway_swarm_seed_copies{region=\"%s\"} %.3f\n", s->sent[i].region,
+                   (double)s->sent[i].copies / 1000);
+}
+
+static int put_sums(struct call *c, struct buf *out, struct err *err)
+{
+    struct sums *s = mem_alloc(sizeof(*s));
+    int r = add_ended(c, &s->moved, err);
+
+    if (r == 0)
+        r = swarm_totals_load(c->db, &s->swarm, err);
+    if (r == 0)
+        r = add_live(c, s, err);
+    if (r == 0) {
+        put_bytes(out, &s->moved);
+        swarm_totals_print(out, &s->swarm);
+        put_copies(out, s);
+    }
+    for (size_t i = 0; i < s->nsent; i++)
+        free(s->sent[i].region);
+    free(s);
+    return r;
 }
 
 int route_metrics(struct call *c, struct err *err)
 {
     AUTO_BUF out = BUF_INIT;
-    int r = put_bytes(c, &out, err);
+    int r = put_sums(c, &out, err);
 
     for (size_t i = 0; r == 0 && i < COUNT_OF(families); i++)
         r = put_family(c, &out, &families[i], err);

@@ -8,6 +8,7 @@
 #include "control/duty.h"
 #include "control/history.h"
 #include "control/sign.h"
+#include "control/swarm_totals.h"
 
 void turn_release(struct turn *t)
 {
@@ -231,8 +232,11 @@ static int write_totals(struct db *d, const struct turn *t, struct err *err)
         { "bytes_peer", m.peer },
         { "bytes_saved", m.saved },
     };
-    int r = 0;
+    struct swarm_totals swarm = { { 0 } };
+    int r;
 
+    swarm_totals_add(&swarm, t->world, t->record->deploy);
+    r = swarm_totals_save(d, &swarm, err);
     for (size_t i = 0; r == 0 && i < COUNT_OF(totals); i++) {
         if (totals[i].n > 0)
             r = DB_EXEC(d, err,

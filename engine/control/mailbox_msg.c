@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "control/mailbox.h"
 #include "rollout/plan.h"
+#include "rollout/swarm_json.h"
 
 static char *text_of(const json_t *value)
 {
@@ -209,18 +210,21 @@ static json_t *waves_json(const struct msg_counts *m)
 json_t *counts_to_json(const struct msg_counts *m)
 {
     const struct msg_failure *failures = m->failures.items;
-    json_t *list = json_array();
+    json_t *list = json_array(), *counts;
 
     for (size_t i = 0; i < m->failures.count; i++)
         json_array_append_new(list,
                               json_pack("{s:s,s:s,s:s}", "machine", failures[i].machine, "phase",
                                         failures[i].phase, "reason", failures[i].reason));
-    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "generation",
-                     number(m->generation), "waves", waves_json(m), "staged_bytes",
-                     number(m->staged_bytes), "wanted_bytes", number(m->wanted_bytes), "seed_bytes",
-                     number(m->seed_bytes), "peer_bytes", number(m->peer_bytes), "saved_bytes",
-                     number(m->saved_bytes), "drift", number(m->drift), "slots",
-                     number(m->slots_used), "failures", list);
+    counts =
+        json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "generation", number(m->generation),
+                  "waves", waves_json(m), "staged_bytes", number(m->staged_bytes), "wanted_bytes",
+                  number(m->wanted_bytes), "seed_bytes", number(m->seed_bytes), "peer_bytes",
+                  number(m->peer_bytes), "saved_bytes", number(m->saved_bytes), "drift",
+                  number(m->drift), "slots", number(m->slots_used), "failures", list);
+    if (m->swarm.count > 0)
+        json_object_set_new(counts, "swarm", swarm_to_row(m->swarm.items));
+    return counts;
 }
 
 json_t *runs_to_json(const struct msg_runs *m)

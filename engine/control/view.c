@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/loop.h"
+#include "rollout/swarm_json.h"
 #include "wire/utf8.h"
 
 static json_t *text_or_null(const char *text)
@@ -163,13 +164,27 @@ static json_t *region_json(const struct deploy *d, const struct deploy_region_in
     int64_t bytes = 0, total = 0;
     const char *state = replica_state(r, verified, &bytes, &total);
 
-    return json_pack("{s:s,s:b,s:s,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:b,s:b}", "name", r->name,
+    return json_pack("{s:s,s:b,s:s,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:b,s:b,s:o}", "name", r->name,
                      "replicated", verified, "state", state, "bytes", (json_int_t)bytes, "total",
                      (json_int_t)total, "machines", number(machines_of(d, r)), "reachable",
                      c.total > 0 ? number(c.reachable) : json_integer((json_int_t)r->reachable),
                      "staged", number(c.staged), "healthy", number(healthy_now(d, &c)), "bad",
                      number(c.bad), "connected", r->connected, "late",
-                     known != NULL && known->late && known->generation == 0);
+                     known != NULL && known->late && known->generation == 0, "swarm",
+                     d->nothing_to_do ? json_null()
+                                      : swarm_view(&(struct swarm_region){ r->name, r->swarm }, 1));
+}
+
+static json_t *swarm_json(const struct deploy *d, const struct world *w)
+{
+    struct swarm_region *all = mem_calloc(w->in.nregions + 1, sizeof(*all));
+    json_t *view;
+
+    for (size_t i = 0; i < w->in.nregions; i++)
+        all[i] = (struct swarm_region){ w->regions[i].name, w->regions[i].swarm };
+    view = d->nothing_to_do ? json_null() : swarm_view(all, w->in.nregions);
+    free(all);
+    return view;
 }
 
 static json_t *regions_json(const struct deploy *d, const struct world *w)
@@ -361,6 +376,7 @@ json_t *view_build(struct db *db, const struct record *rec, const struct world *
     json_object_set_new(v, "waves", waves_json(d, w, now));
     json_object_set_new(v, "machines", machines_json(d, w));
     json_object_set_new(v, "bytes", bytes_json(d, w));
+    json_object_set_new(v, "swarm", swarm_json(d, w));
     json_object_set_new(v, "seconds", seconds_json(d, now));
     json_object_set_new(v, "failures", failures_json(d, w));
     json_object_set_new(v, "exit", code < 0 ? json_null() : json_integer(code));

@@ -73,6 +73,7 @@ static void read_counts(struct world *w, struct deploy_region_input *r, const ch
     r->saved_bytes = json_integer_value(json_object_get(body, "saved_bytes"));
     r->drift = json_integer_value(json_object_get(body, "drift"));
     r->failures = json_object_get(body, "failures");
+    r->swarm = json_object_get(body, "swarm");
     r->waves = mem_calloc(n + 1, sizeof(*r->waves));
     r->nwaves = n;
     for (size_t i = 0; i < n; i++) {
@@ -243,6 +244,7 @@ static void keep_health_only(struct world *w)
         struct deploy_region_input *r = &w->regions[i];
 
         r->failures = NULL;
+        r->swarm = NULL;
         r->staged_bytes = r->wanted_bytes = r->seed_bytes = r->peer_bytes = r->saved_bytes = 0;
         for (size_t k = 0; k < r->nwaves; k++)
             r->waves[k] = (struct wave_counts){ .total = r->waves[k].total,

@@ -65,6 +65,7 @@ struct deploy *deploy_new(const char *id, const char *cluster, const char *servi
     d->state = DEPLOY_QUEUED;
     d->memo = json_object();
     d->failures = json_array();
+    d->told = json_object();
     d->artifacts = json_array();
     d->deltas = json_array();
     return d;
@@ -97,6 +98,7 @@ void deploy_free(struct deploy *d)
     json_decref(d->data);
     json_decref(d->memo);
     json_decref(d->failures);
+    json_decref(d->told);
     json_decref(d->artifacts);
     json_decref(d->deltas);
     free(d);
@@ -535,6 +537,7 @@ void deploy_step(struct deploy *d, const struct deploy_input *in, struct deploy_
     if (in->renew && d->plan != NULL && deploy_state_is_final(d->state))
         act_goals(&s);
     tend_deltas(&s);
+    watch_swarm(&s);
     do {
         before = d->state;
         if (!deadline_passed(&s))

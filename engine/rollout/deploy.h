@@ -31,6 +31,13 @@
 #include "rollout/plan.h"
 
 enum {
+    /* When the figures of a region's swarm (swarm/figures.h) are told of by an event, once: */
+    DEPLOY_SWARM_JUDGED = 10,      /* machines that have a ratio, for */
+    DEPLOY_SWARM_SLOW = 1500,      /* p99 above that, thousandths; and FIGURES_LATE_MS at least */
+    DEPLOY_SWARM_CROWD = 16,       /* machines, for */
+    DEPLOY_SWARM_COPIES = 4,       /* more copies of a pack sent by the region node than that */
+    DEPLOY_SWARM_EDGES = 100,      /* peers named, for */
+    DEPLOY_SWARM_STALE = 20,       /* percent of them that were of no use */
     DEPLOY_SETTLE_MS = 15000,      /* how long counts may take to settle after a restart */
     DEPLOY_REGION_LOST_MS = 30000, /* an absent region's machines then count as unreachable */
     DEPLOY_SILENT_MS = 45000,      /* a wave without a reachable machine is held after so long */
@@ -163,6 +170,8 @@ struct deploy {
     json_t *failures; /* of machines, as they stood when it gave up */
     int64_t bad;      /* how many were bad then */
 
+    json_t *told; /* what was said of its swarm: each once */
+
     /* not saved: what the policy was last asked, so that it is not asked the same twice */
     char *asked;
     int64_t ask_again_ms;
@@ -215,6 +224,7 @@ struct deploy_region_input {
     size_t nwaves;
     int64_t staged_bytes, wanted_bytes, seed_bytes, peer_bytes, saved_bytes, drift;
     const json_t *failures; /* [{"machine","phase","reason"}…] or NULL */
+    const json_t *swarm;    /* rollout/swarm_json.h, a row, or NULL */
 };
 
 struct deploy_reply {

@@ -63,6 +63,9 @@ bool deltas_hold(struct step *s); /* is one still worth waiting for? */
 /* Appends the packs of an artifact that regions were told of beside the full one. */
 void deltas_append(const struct deploy *d, const char *artifact, json_t *packs);
 
+/* deploy_swarm.c */
+void watch_swarm(struct step *s);
+
 /* deploy_count.c */
 bool counts_are_fresh(struct step *s, const char **ret_region);
 void note_moved(struct step *s);

@@ -83,6 +83,7 @@ static const struct field deploy_fields[] = {
     FIELD(deploy, cause, TEXT),
     FIELD(deploy, failures, JSON),
     FIELD(deploy, bad, INT),
+    FIELD(deploy, told, JSON),
     END,
 };
 

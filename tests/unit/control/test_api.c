@@ -253,6 +253,7 @@ static void check_form(char *text)
 {
     char *save = NULL, family[128] = "";
     size_t described = 0;
+    bool histogram = false;
 
     for (char *line = strtok_r(text, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
@@ -262,16 +263,42 @@ static void check_form(char *text)
             described = 1;
         } else if (strncmp(line, "# TYPE ", 7) == 0) {
             assert_int_equal(strncmp(line + 7, family, strlen(family)), 0);
-            assert_true(strstr(line, " counter") != NULL || strstr(line, " gauge") != NULL);
+            histogram = strstr(line, " histogram") != NULL;
+            assert_true(histogram || strstr(line, " counter") != NULL ||
+                        strstr(line, " gauge") != NULL);
             assert_int_equal(described, 1);
             described = 2;
         } else {
             assert_int_equal(described, 2);
-            assert_int_equal(strcspn(line, "{ "), strlen(family));
+            assert_true(histogram || strcspn(line, "{ ") == strlen(family));
             assert_int_equal(strncmp(line, family, strlen(family)), 0);
             assert_true(strtoll(strrchr(line, ' '), NULL, 10) >= 0);
         }
     }
+}
+
+/* Both regions' figures, live or ended. */
+static void has_swarm(const char *metrics)
+{
+    static const char *const lines[] = {
+        "slipway_swarm_ratio_bucket{le=\"1.05\"} 6",
+        "slipway_swarm_ratio_bucket{le=\"+Inf\"} 6",
+        "slipway_swarm_ratio_count 6",
+        "slipway_swarm_fetch_seconds_bucket{le=\"1\"} 0",
+        "slipway_swarm_fetch_seconds_bucket{le=\"5\"} 6",
+        "slipway_swarm_rack_bytes_total{rack=\"same\"} 140",
+        "slipway_swarm_rack_bytes_total{rack=\"other\"} 60",
+        "slipway_swarm_leaves_asked_again_total{why=\"overdue\"} 8",
+        "slipway_swarm_edges_total 18",
+        "slipway_swarm_edges_stale_total 2",
+        "slipway_swarm_banned_total 2",
+        "slipway_swarm_refused_total 0",
+        "slipway_swarm_measured_total{by=\"limit\"} 6",
+    };
+
+    for (size_t i = 0; i < COUNT_OF(lines); i++)
+        if (!has(metrics, lines[i]))
+            fail_msg("no line %s in:\n%s", lines[i], metrics);
 }
 
 static void metrics_count_bytes(void **state)
@@ -284,7 +311,11 @@ static void metrics_count_bytes(void **state)
     assert_true(has(before, "slipway_delta_saved_bytes_total 0"));
     assert_true(has(before, "slipway_deployments{state=\"queued\"} 1"));
     body = mem_strdup("{\"generation\":0,\"waves\":[],\"seed_bytes\":10,\"peer_bytes\":20,"
-                      "\"saved_bytes\":300}");
+                      "\"saved_bytes\":300,\"swarm\":{\"machines\":3,\"done\":3,\"rated\":3,"
+                      "\"by_limit\":3,\"ratio_max\":1040,\"ms_max\":4000,\"ratios\":[[320,3]],"
+                      "\"times\":[[448,3]],\"near_bytes\":70,\"far_bytes\":30,\"stolen\":4,"
+                      "\"edges\":9,\"stale\":1,\"packs\":[[\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                      "aaaaaaaaaaaaaaaaaaaaaaaaaa\",100,150]],\"offenders\":[[\"m7\",2]]}}");
     cluster_build(w->c, true);
     cluster_turn(w->c, id, "rolling");
     for (int i = 0; i < CLUSTER_REGIONS; i++)
@@ -299,6 +330,9 @@ static void metrics_count_bytes(void **state)
     assert_true(has(live, "slipway_bytes_total{source=\"seed\"} 20"));
     assert_true(has(live, "slipway_bytes_total{source=\"peer\"} 40"));
     assert_true(has(live, "slipway_delta_saved_bytes_total 600"));
+    has_swarm(live);
+    assert_true(has(live, "slipway_swarm_seed_copies{region=\"r1\"} 1.500"));
+    check_form(live);
     /* Once it has ended they stay, and are not counted twice. */
     cluster_sql(w->c,
                 "INSERT INTO command (deployment, verb, actor, reason, created_at) "
@@ -315,6 +349,8 @@ static void metrics_count_bytes(void **state)
     assert_true(has(after, "slipway_bytes_total{source=\"origin\"} 10"));
     assert_true(has(after, "slipway_bytes_total{source=\"peer\"} 40"));
     assert_true(has(after, "slipway_delta_saved_bytes_total 600"));
+    has_swarm(after);
+    assert_null(strstr(after, "slipway_swarm_seed_copies{"));
     assert_true(has(after, "slipway_scrub_objects_total{verdict=\"rotten\"} 0"));
     check_form(after);
 }

@@ -69,6 +69,7 @@ struct town {
     size_t nbases;
     struct deploy_delta deltas[8];
     size_t ndeltas;
+    json_t *swarm;        /* what each region tells of its swarm (takes), or NULL */
     int64_t region_bytes; /* what the regions hold of the artifact */
 
     /* what goes wrong */
@@ -158,6 +159,7 @@ static void town_free(struct town *t)
     for (size_t i = 0; i < t->nreplies; i++)
         json_decref(t->replies[i].value);
     deploy_free(t->d);
+    json_decref(t->swarm);
     buf_release(&t->log);
     buf_release(&t->wants);
     buf_release(&t->packs);
@@ -434,6 +436,7 @@ static void town_regions(struct town *t, struct deploy_region_input *regions,
                                                    .counted = r->plan != NULL,
                                                    .counts_generation = r->counted,
                                                    .waves = t->waves_of[i],
+                                                   .swarm = t->swarm,
                                                    .nwaves = r->plan == NULL ? 0 : 20 };
     }
 }
