@@ -57,8 +57,7 @@ struct town {
     struct town_region regions[TOWN_REGIONS];
     size_t nregions;
     struct wave_counts waves_of[TOWN_REGIONS][PLAN_WAVES_MAX];
-    const char *job, *job_reason;
-    const char *rollback_to;
+    const char *job, *job_reason, *rollback_to;
     const char *waves; /* the policy's answer, JSON */
     const char *ahead, *newer;
     bool same_as_last;
@@ -117,7 +116,6 @@ town_everybody(const struct town *t, const struct town_machine *m)
 static struct town *town_new(size_t regions, size_t machines)
 {
     struct town *t = mem_alloc(sizeof(*t));
-    struct err err = ERR_INIT;
 
     t->now = TOWN_START_MS;
     t->nregions = regions;
@@ -146,7 +144,6 @@ static struct town *town_new(size_t regions, size_t machines)
     t->d->data = json_loads("{\"select\":{},\"variant\":{},\"deadline\":1800,\"hold_for\":3600,"
                             "\"on_failure\":\"rollback\",\"on_hold_expired\":\"rollback\"}",
                             0, NULL);
-    (void)err;
     return t;
 }
 
