@@ -106,6 +106,7 @@ static void view_free(struct peer *p, struct peer_view *v)
     bitmap_release(&v->has);
     list_remove(&v->node);
     v->pack->nviews--;
+    v->pack->nslow -= v->slow;
     for (size_t i = 0; i < l->nviews; i++)
         if (l->views[i] == v)
             l->views[i] = l->views[--l->nviews];
@@ -493,6 +494,7 @@ static void check(struct peer *p, int64_t now_ms)
             continue;
         retell(p, k);
         peer_down_assume(k, now_ms);
+        peer_down_judge(k, now_ms);
         peer_down_ask_pack(p, k, now_ms);
         peer_show_more(p, k, now_ms);
     }

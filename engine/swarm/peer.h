@@ -50,7 +50,8 @@ enum {
     PEER_STUCK_FIRST_MS = 2000, /* until that is known */
     PEER_WAITING = 2,           /* pieces that wait beside those that are given, then REFUSE */
     PEER_BACK_MS = 40,          /* that a link is asked nothing after REFUSE */
-    PEER_ASKS = 8,              /* pieces asked of all machines together */
+    PEER_ASKS = 8,              /* pieces asked of all machines together that are not slow: */
+    PEER_SLOW = 3,              /* that answer not so many times later than is usual */
     PEER_NODE_ASKS = 4,         /* of a node, at first; it shows only what it can give */
     PEER_NODE_ASKS_MAX = 16,
     PEER_ASKED_MAX = 4,      /* links asked for one leaf */

@@ -44,13 +44,18 @@ bool peer_down_can_ask(const struct peer_pack *k)
 
 /* ---- questions ---- */
 
+static bool counts(const struct peer_view *v)
+{
+    return !v->link->to_node && !v->slow;
+}
+
 static void close_asked(struct peer_pack *k, size_t i)
 {
     struct peer_asked a = k->asked[i];
 
     a.view->open--;
     a.view->link->open--;
-    k->asks -= !a.view->link->to_node;
+    k->asks -= counts(a.view);
     k->asked[i] = k->asked[--k->nasked];
     for (size_t b = 0; a.left != 0; b++, a.left >>= 1)
         if ((a.left & 1) != 0)
@@ -95,7 +100,7 @@ static void open_asked(struct peer *p, struct peer_view *v, uint32_t first, uint
     for (uint32_t i = 0; i < count; i++)
         peer_down_set_todo(k, (size_t)first + i);
     v->open++;
-    k->asks += !v->link->to_node;
+    k->asks += counts(v);
     if (v->link->open++ == 0)
         v->link->moved_ms = now_ms;
     bucket_take(&p->down, (uint64_t)count * k->leaf_bytes, now_ms);
@@ -254,18 +259,43 @@ static bool may_take(struct peer *p, int64_t now_ms)
     return false;
 }
 
+/* ---- who is slow ---- */
+
+static void set_slow(struct peer_view *v, bool slow)
+{
+    struct peer_pack *k = v->pack;
+
+    if (v->slow == slow || v->link->to_node)
+        return;
+    v->slow = slow;
+    k->nslow = slow ? k->nslow + 1 : k->nslow - 1;
+    k->asks = slow ? k->asks - v->open : k->asks + v->open;
+}
+
+void peer_down_judge(struct peer_pack *k, int64_t now_ms)
+{
+    for (size_t i = 0; k->answer_ms > 0 && i < k->nasked; i++)
+        if ((double)(now_ms - k->asked[i].since_ms) > PEER_SLOW * k->answer_ms)
+            set_slow(k->asked[i].view, true);
+}
+
+/* ---- asking ---- */
+
 /* The pieces that a machine has asked for share its downlink. If it asked every link for some, all of
  * them would send to the least complete machine at a time, in which nobody can pass on what is not
  * whole, and their uplinks would idle: so few are open over all links together, one each if there are
- * many. What a node shows is asked for beside these. */
+ * many. What a node shows is asked for beside these, and one piece of each machine that is slow: it takes
+ * next to nothing of the downlink, and who has two slow neighbours of ten is not to be the last of all. */
 static bool may_ask_link(const struct peer_view *v)
 {
     const struct peer_pack *k = v->pack;
-    size_t share = k->nviews >= PEER_ASKS ? 1 : PEER_ASKS / k->nviews;
+    size_t others = k->nviews - k->nslow;
 
     if (v->link->to_node)
         return v->open < v->window;
-    return k->asks < PEER_ASKS && v->open < share;
+    if (v->slow)
+        return v->open == 0;
+    return k->asks < PEER_ASKS && v->open < (others >= PEER_ASKS ? 1 : PEER_ASKS / others);
 }
 
 static bool ask_one(struct peer *p, struct peer_view *v, int64_t now_ms)
@@ -307,7 +337,7 @@ static bool ask_any(struct peer *p, struct peer_pack *k, int64_t now_ms)
     LIST_EACH (&k->views, n) {
         struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
 
-        if (!v->link->to_node && k->asks >= PEER_ASKS)
+        if (!v->link->to_node && k->asks >= PEER_ASKS && k->nslow == 0)
             return false;
         if (!ask_one(p, v, now_ms))
             continue;
@@ -359,6 +389,10 @@ static void learn(struct peer_view *v, int64_t waited_ms)
 
     v->answer_ms = v->answer_ms > 0 ? v->answer_ms * 0.8 + waited * 0.2 : waited;
     k->answer_ms = k->answer_ms > 0 ? k->answer_ms * 0.95 + waited * 0.05 : waited;
+    if (v->answer_ms > PEER_SLOW * k->answer_ms)
+        set_slow(v, true);
+    else if (v->answer_ms < PEER_SLOW * k->answer_ms / 2)
+        set_slow(v, false);
     v->least_ms = v->least_ms > 0 && v->least_ms * 1.001 < waited ? v->least_ms * 1.001 : waited;
     queued = v->window * (1 - v->least_ms / waited);
     if (queued < 1 && v->window < PEER_NODE_ASKS_MAX)

@@ -41,6 +41,7 @@ struct peer_view {
     uint32_t tell_at;    /* leaves of the pack's order before this one were told */
     /* down */
     unsigned open, window; /* questions; how many there may be to a node */
+    bool slow;             /* a machine that answers much later than others do */
     double answer_ms;      /* average from question to leaf; 0: none yet */
     double least_ms;       /* the fastest of late */
     /* up */
@@ -98,7 +99,8 @@ struct peer_pack {
     size_t norder, order_cap;
     struct peer_asked *asked;
     size_t nasked, asked_cap;
-    size_t asks;                  /* of nasked: of machines */
+    size_t asks;                  /* of nasked: of machines that are not slow */
+    size_t nslow;                 /* views */
     double answer_ms;             /* of all links */
     int64_t tell_ms, tell_far_ms; /* when HAVEs are due, to machines and to nodes; 0: none */
     /* a node's */
@@ -201,6 +203,7 @@ void peer_down_refused(struct peer *p, struct peer_view *v, const struct peer_ev
 void peer_down_assume(struct peer_pack *k, int64_t now_ms);
 void peer_down_has(struct peer_view *v, size_t leaf, bool has); /* keeps rarity */
 void peer_down_drop(struct peer *p, struct peer_view *v);       /* its questions are free again */
+void peer_down_judge(struct peer_pack *k, int64_t now_ms);      /* who is slow */
 void peer_down_expire(struct peer *p, struct peer_link *l, int64_t now_ms);
 
 /* peer_up.c */

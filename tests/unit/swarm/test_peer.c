@@ -323,6 +323,68 @@ static void who_dawdles_loses_it_to_another(void **state)
     world_close(&w);
 }
 
+static size_t count_open(const uint32_t open[], size_t n)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < n; i++)
+        count += open[i] < LEAVES;
+    return count;
+}
+
+static void note_asked(const struct world *w, uint32_t open[])
+{
+    for (size_t i = 0; i < w->nseen; i++)
+        if (w->seen[i].a.kind == PEER_WANT)
+            open[w->seen[i].a.link] = w->seen[i].a.first;
+}
+
+/* Nine links, of which eight are asked; as soon as one is known to be slow, the eight others are. When
+ * it answers as fast as they do, it counts again. */
+static void who_is_slow_does_not_count(void **state)
+{
+    enum { LINKS_HERE = PEER_ASKS + 1 };
+    struct world w;
+    uint32_t open[LINKS_HERE];
+
+    (void)state;
+    world_open(&w, false, LEAVES, 0);
+    for (int i = 0; i < LINKS_HERE; i++) {
+        open[i] = LEAVES;
+        (void)world_add_link(&w, 0, 0);
+    }
+    for (int i = 0; i < LINKS_HERE; i++) {
+        world_bitmap(&w, i, 0, LEAVES);
+        note_asked(&w, open);
+    }
+    for (size_t round = 0; round < 8; round++) {
+        if (round < PEER_SLOW)
+            assert_int_equal(count_open(open, LINKS_HERE), PEER_ASKS);
+        w.now_ms += 110;
+        world_step(&w, (struct peer_event){ .kind = PEER_TICK });
+        note_asked(&w, open);
+        for (int i = 1; i < LINKS_HERE; i++) {
+            uint32_t leaf = open[i];
+
+            open[i] = LEAVES;
+            if (leaf < LEAVES)
+                world_bring(&w, i, leaf);
+            note_asked(&w, open);
+        }
+    }
+    assert_int_equal(count_open(open, LINKS_HERE), PEER_ASKS + 1);
+    for (int i = 0; i < 20 && open[0] < LEAVES; i++) {
+        uint32_t leaf = open[0];
+
+        w.now_ms += 10;
+        open[0] = LEAVES;
+        world_bring(&w, 0, leaf);
+        note_asked(&w, open);
+    }
+    assert_int_equal(count_open(open, LINKS_HERE), PEER_ASKS);
+    world_close(&w);
+}
+
 static void at_the_end_two_are_asked(void **state)
 {
     struct world w;
@@ -434,6 +496,7 @@ int main(void)
         cmocka_unit_test(what_goes_wrong_is_asked_again),
         cmocka_unit_test(who_refuses_is_asked_later_or_not_again),
         cmocka_unit_test(who_dawdles_loses_it_to_another),
+        cmocka_unit_test(who_is_slow_does_not_count),
         cmocka_unit_test(at_the_end_two_are_asked),
         cmocka_unit_test(who_is_silent_is_left_alone_for_a_while),
         cmocka_unit_test(only_what_is_wanted_is_asked_for),
