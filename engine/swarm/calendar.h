@@ -6,7 +6,10 @@
  *
  * Events of one instant come in the order in which they were put (or moved) there, so that a run is
  * determined by its seed alone. An id is valid until its event is taken or dropped; then it is used
- * again. Times are nanoseconds. A heap of four children a node, keys inside: O(log n) a call. */
+ * again. Times are nanoseconds from 0 on, and none is put before the one that was taken last. A call
+ * costs a few operations.
+ *
+ * Source: Brown, "Calendar queues", Communications of the ACM, 1988. */
 #ifndef SWARM_CALENDAR_H
 #define SWARM_CALENDAR_H
 
@@ -35,5 +38,9 @@ void calendar_drop(struct calendar *c, uint32_t id);
 
 /* Takes the next one; false: nothing will happen any more. */
 bool calendar_next(struct calendar *c, int64_t *ret_at_ns, struct calendar_event *ret);
+
+/* What will probably be taken so many events after the next one (0: the next one itself), to have at
+ * hand what it needs; NULL: that is not known yet. Borrowed until the next call. */
+const struct calendar_event *calendar_peek(const struct calendar *c, size_t ahead);
 
 #endif
