@@ -28,6 +28,7 @@ struct link *link_new(struct loop *loop, struct link_identity *self,
     self->links++;
     list_init(&l->node);
     list_init(&l->out);
+    list_init(&l->large);
     timer_start(loop, &l->timer, self->open_ms, 0, on_timer);
     return l;
 }
@@ -150,12 +151,12 @@ int link_send_block(struct link *l, enum msg_type type, const void *msg, struct 
 
 struct link_block *link_take_block(struct link *l)
 {
-    struct link_block *b = l->in_message ? l->in_block : NULL;
+    struct link_block *b = l->held;
 
-    if (b != NULL)
-        l->in_block = NULL;
+    l->held = NULL;
     return b;
 }
+
 /* Our own small messages. If even the slack is used up, the peer does not read, and will be found
  * out by the stall clock. */
 static void send_control(struct link *l, enum msg_type type, const void *msg)
@@ -361,7 +362,9 @@ void link_input_release(struct link *l)
         return;
     buf_release(&l->in);
     link_block_free(l->in_block);
-    l->in_block = NULL;
+    link_block_free(l->part_block);
+    l->in_block = l->part_block = NULL;
+    l->part_left = 0;
 }
 
 void link_frame(struct link *l, enum msg_type type, const struct bytes *payload)
@@ -403,13 +406,15 @@ void link_drain_tell(struct link *l)
 static void on_tick(struct link *l)
 {
     bool heard = l->received != l->tick_received;
-    bool stuck = link_pending(l) > 0 && l->sent == l->tick_sent;
+    bool stuck = link_pending(l) > 0 && l->wired == l->tick_wired;
+    bool in_parts = l->part_block != NULL && l->larges == l->tick_larges;
     bool in_frame = (l->in_block != NULL || l->in.len > 0) && l->frames == l->tick_frames;
 
     l->tick_frames = l->frames;
-    l->frame_ms = in_frame ? l->frame_ms + l->self->ping_ms : 0;
+    l->tick_larges = l->larges;
+    l->frame_ms = in_frame || in_parts ? l->frame_ms + l->self->ping_ms : 0;
     l->tick_received = l->received;
-    l->tick_sent = l->sent;
+    l->tick_wired = l->wired;
     l->silent_ms = heard ? 0 : l->silent_ms + l->self->ping_ms;
     l->stuck_ms = stuck ? l->stuck_ms + l->self->ping_ms : 0;
     if (l->silent_ms >= l->self->silent_ms) {

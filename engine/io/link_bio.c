@@ -1,5 +1,5 @@
-/* Between TLS and the socket: as OpenSSL's own socket BIO, but a record that another one follows is not
- * pushed onto the wire by itself, and a socket that has just been emptied is not asked again. */
+/* Between TLS and the socket: as OpenSSL's own socket BIO, but records are collected, to be written to the socket
+ * several at a time (link_io.c), and a socket that has just been emptied is not asked again. */
 #include <errno.h>
 #include <sys/socket.h>
 
@@ -7,13 +7,11 @@
 
 static int bio_write(BIO *bio, const char *data, int len)
 {
-    const struct link *l = BIO_get_data(bio);
-    ssize_t n = send(l->fd, data, (size_t)len, MSG_NOSIGNAL | (l->cork ? MSG_MORE : 0));
-
     BIO_clear_retry_flags(bio);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        BIO_set_retry_write(bio);
-    return (int)n;
+    if (link_wire_put(BIO_get_data(bio), data, (size_t)len))
+        return len;
+    BIO_set_retry_write(bio);
+    return -1;
 }
 
 static int bio_read(BIO *bio, char *data, int len)

@@ -8,6 +8,9 @@
  *     … msg->bytes.data …                                  stay where they are until
  *     link_block_free(b);
  *
+ * Such a message goes in parts, and messages that are sent after it by link_send() come before it if they fit in
+ * between.
+ *
  * A block has one owner. Made, sent, taken and freed on the loop's thread only; read and filled anywhere.
  * Blocks may outlive links. Freed ones are kept, LINK_BLOCKS_KEPT of them for each identity, and used again. */
 #ifndef IO_LINK_BLOCK_H

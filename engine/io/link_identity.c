@@ -37,7 +37,7 @@ static SSL_CTX *new_context(void)
     SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_CTX_set_verify_depth(tls, 1);
     SSL_CTX_set_read_ahead(tls, 1);
-    SSL_CTX_set_default_read_buffer_len(tls, 4 * LINK_READ_BYTES);
+    SSL_CTX_set_default_read_buffer_len(tls, 4 * LINK_RECORD_BYTES);
     if (SSL_CTX_set_num_tickets(tls, 1) == 1 &&
         SSL_CTX_set_min_proto_version(tls, TLS1_3_VERSION) == 1 &&
         SSL_CTX_set_max_proto_version(tls, TLS1_3_VERSION) == 1 &&

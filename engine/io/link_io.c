@@ -77,7 +77,7 @@ void link_update_watch(struct link *l)
 
     if (l->state < LINK_TLS || l->state == LINK_CLOSED)
         return;
-    if (l->tls_wants_out || (l->state != LINK_TLS && l->out_blocked && link_pending(l) > 0))
+    if (l->tls_wants_out || (l->out_blocked && link_pending(l) > 0))
         events |= WATCH_WRITE;
     if (events == l->events && l->watch.active)
         return;
@@ -85,8 +85,27 @@ void link_update_watch(struct link *l)
     watch_start(l->loop, &l->watch, l->fd, events, link_on_io);
 }
 
+/* Writes what is encrypted. 0: the socket took it all, 1: it did not, -1: the connection is over. */
+static int write_wire(struct link *l, struct err *why)
+{
+    size_t len = link_wire_bytes(l);
+    ssize_t n;
+
+    if (len == 0)
+        return 0;
+    n = send(l->fd, link_wire_front(l), len, MSG_NOSIGNAL | (l->out_bytes > 0 ? MSG_MORE : 0));
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        err_set(why, ERR_UNREACHABLE, "write: %s", strerror(errno));
+        return -1;
+    }
+    if (n > 0)
+        link_wire_sent(l, (size_t)n);
+    return link_wire_bytes(l) > 0;
+}
+
 static void handshake(struct link *l)
 {
+    struct err why = ERR_INIT;
     int ret, os_errno;
 
     ERR_clear_error();
@@ -95,6 +114,7 @@ static void handshake(struct link *l)
     errno = 0;
     ret = SSL_do_handshake(l->ssl);
     os_errno = errno;
+    l->out_blocked = write_wire(l, &why) > 0; /* if it fails, so does reading */
     if (ret == 1)
         link_secured(l);
     else if (!may_retry(l, ret, os_errno, "TLS handshake", &l->why))
@@ -115,7 +135,12 @@ static int read_record(struct link *l, void *data, size_t room, struct err *why)
         l->received += (uint64_t)ret;
         return ret;
     }
-    return may_retry(l, ret, os_errno, "read", why) ? 0 : -1;
+    if (may_retry(l, ret, os_errno, "read", why)) {
+        link_flush_soon(l); /* TLS may have answered something itself */
+        return 0;
+    }
+    (void)write_wire(l, &(struct err)ERR_INIT); /* an alert that says why */
+    return -1;
 }
 
 /* What TLS has taken from the socket already does not wake the watch again. */
@@ -134,7 +159,7 @@ static bool is_reading(const struct link *l)
 
 static int drop_record(struct link *l, struct err *why)
 {
-    char dropped[LINK_READ_BYTES];
+    char dropped[LINK_RECORD_BYTES];
 
     return read_record(l, dropped, sizeof(dropped), why);
 }
@@ -162,7 +187,7 @@ static void read_some(struct link *l)
         bool drop = l->state == LINK_CLOSING;
         int n;
 
-        if (budget < LINK_READ_BYTES) {
+        if (budget < LINK_RECORD_BYTES) {
             post_more(l);
             break;
         }
@@ -181,33 +206,45 @@ static void read_some(struct link *l)
         buf_release(&l->in); /* idle links keep no buffers */
 }
 
-/* -1: the connection is over, *why says how. */
-static int write_some(struct link *l, struct err *why)
+/* Makes records of what waits, until they are worth writing. 1: TLS takes nothing now; -1: the connection is
+ * over, *why says how. */
+static int encrypt_some(struct link *l, struct err *why)
 {
     const unsigned char *data;
-    size_t budget = LINK_TURN_BYTES, len = 0;
+    size_t len = 0;
 
-    l->tls_wants_out = l->out_blocked = false;
-    while (budget > 0 && (data = link_queue_front(l, &len)) != NULL) {
+    while (link_wire_bytes(l) + LINK_RECORD_BYTES < LINK_WIRE_BYTES &&
+           (data = link_queue_front(l, &len)) != NULL) {
         int ret, os_errno;
 
-        len = len < budget ? len : budget;
-        l->cork = link_pending(l) > (len < LINK_READ_BYTES ? len : LINK_READ_BYTES);
         ERR_clear_error();
         errno = 0;
         ret = SSL_write(l->ssl, data, (int)len);
         os_errno = errno;
-        l->cork = false;
-        if (ret <= 0) {
-            l->out_blocked = true;
-            return may_retry(l, ret, os_errno, "write", why) ? 0 : -1;
-        }
+        if (ret <= 0)
+            return may_retry(l, ret, os_errno, "write", why) ? 1 : -1;
         link_queue_sent(l, (size_t)ret);
         l->sent += (uint64_t)ret;
-        budget -= (size_t)ret;
+    }
+    return 0;
+}
+
+/* -1: the connection is over, *why says how. */
+static int write_some(struct link *l, struct err *why)
+{
+    uint64_t before = l->wired;
+    int rc = 0;
+
+    l->tls_wants_out = l->out_blocked = false;
+    while (rc == 0 && link_pending(l) > 0 && l->wired - before < LINK_TURN_BYTES) {
+        int wire;
+
+        rc = encrypt_some(l, why);
+        wire = rc < 0 ? 0 : write_wire(l, why);
+        rc = wire != 0 ? wire : rc;
     }
     l->out_blocked = link_pending(l) > 0;
-    return 0;
+    return rc < 0 ? -1 : 0;
 }
 
 static void half_close(struct link *l)
@@ -216,8 +253,11 @@ static void half_close(struct link *l)
         return;
     l->half_closed = true;
     ERR_clear_error();
-    (void)SSL_shutdown(l->ssl); /* if close_notify does not fit, the FIN says the same */
+    (void)SSL_shutdown(l->ssl);
     ERR_clear_error();
+    (void)write_wire(
+        l, &(struct err)ERR_INIT); /* if close_notify does not fit, the FIN says the same */
+    link_queue_release(l);
     shutdown(l->fd, SHUT_WR);
 }
 

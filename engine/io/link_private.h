@@ -30,11 +30,14 @@ enum {
     LINK_CLOSE_MS = 2000,      /* to flush and to see the peer's EOF */
     LINK_TURN_BYTES = 1 << 20, /* read or written in one callback, then others have their turn */
     LINK_UNSENT =
-        128
-        << 10, /* bytes that the kernel may hold and has not sent: what is to go next is decided late */
-    LINK_READ_BYTES = 16384,     /* one TLS record */
-    LINK_CONTROL_SLACK = 65536,  /* BYE and PONG may exceed LINK_OUT_MAX by this */
-    LINK_BLOCK_HEAD = 64,        /* room for the head of a frame before the bytes of a block */
+        64 << 10, /* bytes that the kernel may hold and has not sent: what is to go next is
+                               decided late */
+    LINK_RECORD_BYTES = 16384,                      /* one TLS record */
+    LINK_WIRE_BYTES = 3 * (LINK_RECORD_BYTES + 64), /* encrypted, and written in one go */
+    LINK_WIRE_MAX = 256 << 10,                      /* encrypted, if the socket takes nothing */
+    LINK_CONTROL_SLACK = 65536, /* BYE and PONG may exceed LINK_OUT_MAX by this */
+    LINK_BLOCK_HEAD =
+        80, /* room for the heads of a frame and of a PART before the bytes of a block */
     LINK_SMALL_BLOCK = 4096,     /* collects small frames that wait */
     LINK_OPENING_MAX = 32 << 10, /* the largest frame before a link is open */
 };
@@ -120,7 +123,6 @@ struct link {
     bool half_closed;
     bool more_posted; /* a continuation of reading is on its way */
     bool flush_posted;
-    bool cork; /* another record follows at once */
     bool
         in_empty; /* the socket gave less than was asked for: no use in asking again in this turn */
     bool in_eof;
@@ -128,20 +130,26 @@ struct link {
     struct timer timer;
 
     struct buf in;
-    struct link_block *in_block; /* a large frame that is being read, or handed over */
-    size_t in_bytes;             /* that it will have */
-    bool in_message;             /* what message() looks at must stay */
-    struct list out;             /* struct link_block, in order */
-    size_t out_bytes;            /* in them */
-    bool out_blocked;            /* the socket takes no more now */
+    struct link_block *in_block;   /* a large frame that is being read whole */
+    struct link_block *part_block; /* one that is being read in parts */
+    struct link_block *held;       /* in which what message() looks at lies */
+    size_t in_bytes, part_bytes;   /* that the frames will have */
+    size_t part_left;              /* of the PART that is being read */
+    bool in_message;               /* what message() looks at must stay */
+    struct list out, large;        /* struct link_block: frames, and those that go in parts */
+    size_t out_bytes;              /* in both */
+    struct link_block *wire;       /* encrypted bytes that the socket has not taken, or NULL */
+    bool out_blocked;              /* the socket takes no more now */
     size_t low_water;
     bool above;       /* more than low_water waited */
     bool out_refused; /* a link_send() was answered -ERR_AGAIN: drained() is owed */
     uint64_t sent, received;
-    uint64_t tick_sent, tick_received; /* as they were at the last tick */
-    uint64_t frames, tick_frames;      /* that came */
-    int64_t silent_ms, stuck_ms;       /* without a byte in; with bytes waiting and none out */
-    int64_t frame_ms;                  /* the same frame has not been whole */
+    uint64_t wired;                     /* bytes that the socket has taken */
+    uint64_t tick_wired, tick_received; /* as they were at the last tick */
+    uint64_t frames, tick_frames;       /* that came */
+    uint64_t larges, tick_larges;       /* of these, in parts */
+    int64_t silent_ms, stuck_ms;        /* without a byte in; with bytes waiting and none out */
+    int64_t frame_ms;                   /* the same frame has not been whole */
 
     struct err why;
 };
@@ -174,9 +182,14 @@ size_t link_pending(const struct link *l);
 void link_queue(struct link *l, const struct buf *frame);
 void link_queue_block(struct link *l, struct link_block *b); /* takes b */
 void link_queue_release(struct link *l);
-/* The first bytes that wait, and how many lie there in one piece; NULL: none. */
+/* What is to be the next TLS record, and its bytes; NULL: nothing waits. The record is sent whole. */
 const unsigned char *link_queue_front(const struct link *l, size_t *ret_len);
 void link_queue_sent(struct link *l, size_t len);
+/* Encrypted bytes that wait for the socket. put: false if there is no room. */
+size_t link_wire_bytes(const struct link *l);
+bool link_wire_put(struct link *l, const void *data, size_t len);
+const unsigned char *link_wire_front(const struct link *l); /* all of them; there must be some */
+void link_wire_sent(struct link *l, size_t len);
 
 /* link_bio.c: between TLS and the socket. */
 BIO_METHOD *link_bio_method(void);

@@ -27,8 +27,7 @@
 
 enum {
     EXCHANGE_BAD_MAX = 2,
-    EXCHANGE_OUT_LOW =
-        128 << 10, /* bytes that wait on a link when the next leaf is chosen for it */
+    EXCHANGE_OUT_LOW = 32 << 10, /* bytes that wait on a link when the next leaf is chosen for it */
     EXCHANGE_LINK_PACKS_MAX = 256,      /* packs of which we remember what one link has */
     EXCHANGE_LINK_REMOTE_MAX = 1 << 20, /* bytes of that for packs that we do not have */
     EXCHANGE_TICK_MS = 250,

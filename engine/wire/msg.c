@@ -57,6 +57,7 @@ MSG(hello, U16(hello, version), NAME(hello, cluster), U8(hello, role), NAME(hell
 MSG(bye, U16(bye, code), TEXT(bye, reason, REASON_MAX_BYTES));
 MSG(enrol, BYTES(enrol, secret, SECRET_BYTES), BYTES(enrol, request, CERTIFICATE_MAX));
 MSG(enrolled, BYTES(enrolled, ca, CERTIFICATE_MAX), BYTES(enrolled, certificate, CERTIFICATE_MAX));
+MSG(part, BYTES(part, bytes, PART_MAX_BYTES));
 MSG(doc, U8(doc, kind), BYTES(doc, bytes, DOC_MAX_BYTES));
 
 MSG(pack, HASH(pack, pack));
@@ -153,6 +154,7 @@ static const struct codec *const codecs[MSG_TYPE_END] = {
     [MSG_BYE] = &bye_codec,
     [MSG_ENROL] = &enrol_codec,
     [MSG_ENROLLED] = &enrolled_codec,
+    [MSG_PART] = &part_codec,
     [MSG_DOC] = &doc_codec,
     [MSG_REPLICATE] = &replicate_codec,
     [MSG_REPLICA] = &replica_codec,

@@ -1,8 +1,13 @@
 /* msg.h - the messages of link, our protocol between control plane, region nodes and machines.
  *
  * A frame is {u32 length of what follows, u8 type, payload}; the payload is the message's codec
- * (msg.c holds the tables). Largest frame: FRAME_MAX. Link itself handles HELLO, PING, PONG and
+ * (msg.c holds the tables). Largest frame: FRAME_MAX. Link itself handles HELLO, PING, PONG, PART and
  * BYE; everything else goes to its user, decoded.
+ *
+ * A frame that many bytes make (LEAF, OBJECT) travels in PARTs: the bytes of the PARTs of a link, one
+ * after the other, are such frames. Other frames may stand between two PARTs, so that a WANT does not
+ * wait behind a LEAF. The first PART of a frame has at least the length and the type of it, no PART goes
+ * beyond its frame, and link's own messages do not travel so.
  *
  * Who says what (C control plane, R region node, A agent):
  *
@@ -32,12 +37,15 @@
 #include "wire/codec.h"
 
 enum {
-    LINK_VERSION = 1,
-    FRAME_MAX = 512 * 1024,    /* payload and type */
-    LEAF_BYTES = 256 * 1024,   /* the unit of a WANT and a LEAF, see wire/pack.h */
-    OBJECT_CHUNK = 256 * 1024, /* the most that one OBJECT carries */
-    NAME_MAX_BYTES = 128,      /* service, region, machine, deployment, variant, label key */
-    LABEL_MAX_BYTES = 256,     /* a label's value */
+    LINK_VERSION = 2,
+    FRAME_MAX = 512 * 1024,                   /* payload and type */
+    FRAME_HEAD_BYTES = 5,                     /* length and type */
+    PART_HEAD_BYTES = 9,                      /* of a PART: with the length of its bytes */
+    PART_MAX_BYTES = 16384 - PART_HEAD_BYTES, /* the whole PART is one TLS record */
+    LEAF_BYTES = 256 * 1024,                  /* the unit of a WANT and a LEAF, see wire/pack.h */
+    OBJECT_CHUNK = 256 * 1024,                /* the most that one OBJECT carries */
+    NAME_MAX_BYTES = 128,  /* service, region, machine, deployment, variant, label key */
+    LABEL_MAX_BYTES = 256, /* a label's value */
     REASON_MAX_BYTES = 1024,
     LABELS_MAX = 64,
     SERVICES_MAX = 256,         /* of one machine */
@@ -70,6 +78,7 @@ enum msg_type {
     MSG_BYE,
     MSG_ENROL,    /* instead of HELLO, by one that has no certificate yet */
     MSG_ENROLLED, /* its certificate; then the connection ends */
+    MSG_PART,     /* the next bytes of a large frame */
     /* documents */
     MSG_DOC = 16,
     /* control plane and region node */
@@ -126,6 +135,10 @@ struct msg_enrol {
 
 struct msg_enrolled {
     struct bytes ca, certificate; /* PEM */
+};
+
+struct msg_part {
+    struct bytes bytes; /* 1 to PART_MAX_BYTES */
 };
 
 enum doc_kind { DOC_NONE = 0, DOC_TRUST, DOC_RELEASE, DOC_GOAL };

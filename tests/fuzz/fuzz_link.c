@@ -13,6 +13,8 @@
 struct seen {
     const uint8_t *data;
     size_t left;
+    struct buf large; /* what the PARTs so far make */
+    bool large_done;
     struct link_block *kept;
 };
 
@@ -29,16 +31,34 @@ static void closed(void *ctx, struct link *l, const struct err *why)
     (void)why;
 }
 
-/* Link keeps PINGs and the like to itself. */
-static void skip_own(struct seen *s, enum msg_type *type, struct bytes *payload)
+static void next_frame(struct seen *s, enum msg_type *type, struct bytes *payload)
 {
     size_t len = 0;
 
+    if (msg_next_frame(s->data, s->left, &len, type, payload, NULL) < 0 || len == 0)
+        abort();
+    s->data += len;
+    s->left -= len;
+}
+
+/* Link keeps PINGs and the like to itself, and puts PARTs together. */
+static void next_expected(struct seen *s, enum msg_type *type, struct bytes *payload)
+{
+    size_t len = 0;
+
+    if (s->large_done)
+        buf_release(&s->large);
+    s->large_done = false;
     do {
-        if (msg_next_frame(s->data, s->left, &len, type, payload, NULL) < 0 || len == 0)
+        next_frame(s, type, payload);
+        if (*type != MSG_PART)
+            continue;
+        buf_append(&s->large, payload->data + 4, payload->len - 4);
+        if (msg_next_frame(s->large.data, s->large.len, &len, type, payload, NULL) < 0)
             abort();
-        s->data += len;
-        s->left -= len;
+        s->large_done = len == s->large.len;
+        if (len != 0 && !s->large_done)
+            abort();
     } while (*type < MSG_DOC);
 }
 
@@ -49,7 +69,7 @@ static void message(void *ctx, struct link *l, enum msg_type type, const void *m
     struct bytes payload = { NULL, 0 };
     AUTO_BUF again = BUF_INIT;
 
-    skip_own(s, &expected, &payload);
+    next_expected(s, &expected, &payload);
     if (type != expected || msg_frame(&again, type, msg, NULL) < 0 ||
         again.len != payload.len + 5 || memcmp(again.data + 5, payload.data, payload.len) != 0)
         abort();
@@ -102,6 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     loop_post(loop, stop, loop);
     loop_run(loop);
     link_block_free(seen.kept);
+    buf_release(&seen.large);
     map_release(&self.offences);
     map_release(&self.denied);
     link_blocks_close(self.blocks);

@@ -133,6 +133,16 @@ static void begin(struct hostile *h, struct link *l)
         say_raw(l, "\x05\0\0\0\x7e", 5);
 }
 
+/* All but the last byte, in parts as link does: other messages go on. */
+static void stall(struct link *l, const struct buf *frame)
+{
+    for (size_t at = 0, len = frame->len - 1; at < len; at += PART_MAX_BYTES) {
+        size_t part = len - at < PART_MAX_BYTES ? len - at : PART_MAX_BYTES;
+
+        say(l, MSG_PART, &(struct msg_part){ { (unsigned char *)frame->data + at, part } });
+    }
+}
+
 static void give_wrong(struct hostile *h, struct link *l, uint32_t leaf)
 {
     size_t len = pack_leaf_bytes(h->index, leaf);
@@ -143,7 +153,7 @@ static void give_wrong(struct hostile *h, struct link *l, uint32_t leaf)
     if (h->mode == TRUNCATE)
         m.bytes.len /= 2;
     if (h->mode == STALL && msg_frame(&frame, MSG_LEAF, &m, NULL) == 0)
-        say_raw(l, frame.data, frame.len - 1);
+        stall(l, &frame);
     else if (h->mode != STALL)
         say(l, MSG_LEAF, &m);
     free(m.bytes.data);

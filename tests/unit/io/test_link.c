@@ -227,7 +227,10 @@ static void on_beat(struct timer *t)
 {
     struct fix *f = CONTAINER_OF(t, struct fix, beat);
 
-    (void)SSL_write(f->client.link->ssl, "\1\0\0\0\3", 5); /* PONG */
+    struct link *l = f->client.link;
+
+    (void)SSL_write(l->ssl, "\1\0\0\0\3", 5); /* PONG */
+    link_wire_sent(l, (size_t)send(l->fd, link_wire_front(l), link_wire_bytes(l), 0));
 }
 
 static void halt_and_beat(struct end *e, struct link *l)

@@ -10,7 +10,7 @@ static const enum msg_type types[] = {
     MSG_QUANTILE, MSG_PLAN,       MSG_COUNTS,   MSG_RUNS,      MSG_MACHINE, MSG_SOURCES,
     MSG_PROGRESS, MSG_REPORT,     MSG_SLOT_ASK, MSG_SLOT_FREE, MSG_SLOT,    MSG_JOIN,
     MSG_LEAVE,    MSG_PEERS,      MSG_BITMAP,   MSG_HAVE,      MSG_WANT,    MSG_LEAF,
-    MSG_REFUSE,   MSG_OBJECT_ASK, MSG_OBJECT,   MSG_CANCEL,
+    MSG_REFUSE,   MSG_OBJECT_ASK, MSG_OBJECT,   MSG_CANCEL,    MSG_PART,
 };
 
 /* A type that is forgotten in the tables, or in the list above, is found here: the compiler warns of
@@ -55,6 +55,7 @@ static bool is_listed(enum msg_type type)
     case MSG_OBJECT_ASK:
     case MSG_OBJECT:
     case MSG_CANCEL:
+    case MSG_PART:
         return true;
     }
     return false;
