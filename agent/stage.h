@@ -14,6 +14,9 @@
  * A delta whose base is no release here, and whose base's manifest nobody gives in STAGE_MANIFEST_MS, is
  * done without.
  *
+ * An offered delta of which nothing comes in STAGE_PATIENCE_MS holds nobody up: the plan is made without
+ * it, and it is asked for again, again and again, beside the fetch.
+ *
  * A plan is made anew when something changes: a segment that a delta did not give (its base file is
  * gone, or has rotted) is needed from elsewhere; a delta that joins while the full pack is on its way
  * is looked at meanwhile, and taken if it is less than what is still to come; a delta that is withdrawn
@@ -39,7 +42,9 @@
 enum {
     STAGE_OFFER_MAX = 8 << 20, /* manifests up to this size are given to others, too */
     STAGE_PACKS_MAX = 8,
-    STAGE_LOOK_MS = 60000,    /* for index and head of a delta, and between bytes of a delta */
+    STAGE_LOOK_MS = 60000, /* for the head of a delta, and between bytes of a delta */
+    STAGE_PATIENCE_MS =
+        3000, /* for a delta's index; and for its head as long as nothing is fetched */
     STAGE_MANIFEST_MS = 3000, /* for the manifest of a delta's base: nobody may have it any more */
     STAGE_INDEX_MS = 5000,    /* for the full pack's size, when nothing is needed */
 };

@@ -36,6 +36,7 @@ struct stage_pack {
     struct offer *offer;             /* once the index is here */
     bool useless;                    /* in this attempt */
     bool withdrawn;                  /* by who offers it */
+    bool late;                       /* it did not come in time: asked for beside the fetch */
     bool rechecked;                  /* its leaves on disk were hashed anew after it failed */
     bool opened;                     /* its files are in the exchange's hands */
     uint64_t seed_bytes, peer_bytes; /* of its leaves, when we last could ask */
@@ -60,6 +61,7 @@ struct stage {
     size_t npacks;
     enum stage_look look;
     size_t looking; /* which pack */
+    size_t after;   /* late ones take turns: this was the last */
     struct exchange_fetch peek;
     struct timer limit;
     bool index_late; /* nothing is needed, and the full pack's index does not come */

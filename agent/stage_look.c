@@ -1,7 +1,10 @@
 /* What the packs are and need. Of the full pack the index is always read, its head only if single
  * segments of it may be needed. Of a delta the head is read if the delta is smaller than anything that is
  * known to give all that is needed: those whose base is a release here first, and the small before the
- * large. */
+ * large.
+ *
+ * Before the fetch each is given a short time; one that is late is left for the time of the fetch, when
+ * the late ones take turns after everything else that is to be looked at. */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -26,6 +29,12 @@ static void ended(struct stage *s)
         (void)stage_look(s);
 }
 
+/* It may come yet. A delta's head that does not come beside a fetch never will. */
+static bool may_come(const struct stage *s)
+{
+    return s->look == LOOK_INDEX || (s->look == LOOK_HEAD && s->step == STEP_PLAN);
+}
+
 /* In this attempt it is not looked at any more. */
 static void is_useless(struct stage *s, size_t k, const char *why)
 {
@@ -40,12 +49,21 @@ static void too_late(struct timer *t)
 {
     struct stage *s = CONTAINER_OF(t, struct stage, limit);
     size_t k = s->looking;
+    bool later = may_come(s);
+    char hex[HASH_HEX];
 
     stage_stop_look(s);
-    if (k == 0)
+    if (k == 0) {
         s->index_late = true;
-    else
+    } else if (later) {
+        if (!s->packs[k].late)
+            log_info("delta pack %.12s does not come: on without it, until it does",
+                     hash_hex(&s->packs[k].hash, hex));
+        s->packs[k].late = true;
+        s->after = k;
+    } else {
         is_useless(s, k, "it does not come");
+    }
     ended(s);
 }
 
@@ -102,11 +120,21 @@ static void index_came(struct exchange_object *o, int status)
     ended(s);
 }
 
+/* Where one has not come the next ones are not given as long, before the fetch. */
+static int64_t patience_ms(const struct stage *s)
+{
+    for (size_t k = 1; s->step == STEP_PLAN && k < s->npacks; k++) {
+        if (s->packs[k].late)
+            return STAGE_IMPATIENCE_MS;
+    }
+    return STAGE_PATIENCE_MS;
+}
+
 static void look_at_index(struct stage *s, size_t k)
 {
     bool optional = k > 0 || assembly_needed_bytes(s->assembly) == 0;
 
-    begin(s, LOOK_INDEX, k, !optional ? 0 : k == 0 ? STAGE_INDEX_MS : STAGE_LOOK_MS);
+    begin(s, LOOK_INDEX, k, !optional ? 0 : k == 0 ? STAGE_INDEX_MS : patience_ms(s));
     exchange_object_start(s->o.exchange, &s->object, &s->packs[k].hash, EXCHANGE_INDEX_MAX,
                           index_came);
 }
@@ -210,8 +238,9 @@ static void head_came(struct exchange_fetch *f, int status)
 static void look_at_head(struct stage *s, size_t k)
 {
     struct bitmap head;
+    int64_t limit_ms = s->step == STEP_PLAN ? STAGE_PATIENCE_MS : STAGE_LOOK_MS;
 
-    begin(s, LOOK_HEAD, k, k == 0 ? 0 : STAGE_LOOK_MS);
+    begin(s, LOOK_HEAD, k, k == 0 ? 0 : limit_ms);
     bitmap_init(&head, offer_head_leaves(s->packs[k].offer, assembly_segments(s->assembly)));
     for (size_t i = 0; i < head.bits; i++)
         bitmap_put(&head, i, true);
@@ -237,6 +266,11 @@ static bool is_usable(const struct stage *s, size_t k)
     const struct stage_pack *p = &s->packs[k];
 
     return p->offer != NULL && !p->useless && !p->withdrawn;
+}
+
+static bool is_put_off(const struct stage *s, size_t k)
+{
+    return s->packs[k].late && s->step == STEP_PLAN;
 }
 
 /* Is there one of no more bytes that gives all that is needed? */
@@ -265,8 +299,8 @@ static bool is_worth_while(const struct stage *s, size_t k)
 
     if (s->step == STEP_FETCH && stage_remaining(s) < most)
         most = stage_remaining(s);
-    return is_usable(s, k) && !offer_is_ready(s->packs[k].offer) && has_bases(s) &&
-           offer_bytes(s->packs[k].offer) < most && !is_beaten(s, k);
+    return is_usable(s, k) && !is_put_off(s, k) && !offer_is_ready(s->packs[k].offer) &&
+           has_bases(s) && offer_bytes(s->packs[k].offer) < most && !is_beaten(s, k);
 }
 
 /* The delta to be looked at next, or npacks. */
@@ -320,21 +354,46 @@ static bool look_at_heads(struct stage *s)
     return true;
 }
 
+static bool lacks_index(const struct stage *s, size_t k, bool needed)
+{
+    const struct stage_pack *p = &s->packs[k];
+
+    return p->offer == NULL && !p->useless && !p->withdrawn && !(k == 0 && s->index_late) &&
+           (k == 0 || needed || has_file(s, k));
+}
+
+/* The next of those that are late, in turn; npacks: there is none. */
+static size_t next_late(const struct stage *s, bool needed)
+{
+    for (size_t i = 1; i <= s->npacks; i++) {
+        size_t k = (s->after + i) % s->npacks;
+
+        if (s->packs[k].late && lacks_index(s, k, needed))
+            return k;
+    }
+    return s->npacks;
+}
+
 bool stage_look(struct stage *s)
 {
     bool needed;
+    size_t k;
 
     if (s->look != LOOK_NONE || s->working)
         return false;
     needed = assembly_needed_bytes(s->assembly) > 0;
-    for (size_t k = 0; k < s->npacks; k++) {
-        const struct stage_pack *p = &s->packs[k];
-
-        if (p->offer == NULL && !p->useless && !p->withdrawn && !(k == 0 && s->index_late) &&
-            (k == 0 || needed || has_file(s, k))) {
+    for (k = 0; k < s->npacks; k++) {
+        if (!s->packs[k].late && lacks_index(s, k, needed)) {
             look_at_index(s, k);
             return true;
         }
     }
-    return s->packs[0].offer != NULL && look_at_heads(s);
+    if (s->packs[0].offer == NULL)
+        return false;
+    if (look_at_heads(s))
+        return true;
+    k = s->step == STEP_FETCH ? next_late(s, needed) : s->npacks;
+    if (k < s->npacks)
+        look_at_index(s, k);
+    return k < s->npacks;
 }

@@ -102,7 +102,7 @@ static uint64_t pack_bytes(const struct world *w, const struct hash *pack)
     return bytes;
 }
 
-static void start_upgrade(struct upgrade *u)
+static void start_late_upgrade(struct upgrade *u)
 {
     world_start(&u->w);
     u->one = world_publish(&u->w, "web", "1111", &EDITED(.seed = 3), &u->a);
@@ -110,9 +110,15 @@ static void start_upgrade(struct upgrade *u)
     deploy(&u->w, "d-1", &u->one);
     u->two = world_publish(&u->w, "web", "2222", &EDITED(.seed = 3, .edits = { 5 * MIB, 13 * MIB }),
                            &u->b);
-    u->delta = world_delta(&u->w, &u->a, &u->b);
+    u->delta = world_late_delta(&u->w, &u->a, &u->b);
     u->full_bytes = pack_bytes(&u->w, &u->b.pack);
     u->sent = sent(&u->w);
+}
+
+static void start_upgrade(struct upgrade *u)
+{
+    start_late_upgrade(u);
+    world_seed_pack(&u->w, &u->delta.pack);
 }
 
 static void test_a_delta(void **state)
@@ -255,6 +261,31 @@ static void test_joins_live(void **state)
     goal(&u.w, "d-2", &u.two, false);
     world_until(&u.w, fetches_full);
     world_offer(&u.w, &u.two, &u.delta, 1);
+    world_until_report(&u.w, PHASE_STAGED, &u.two);
+    assert_sound(&u.w, &u.two, &u.b);
+    assert_in_range(sent(&u.w) - u.sent, 2 * SMALL, u.full_bytes - 4 * MIB);
+    assert_cost(&u.w, &u.two, u.full_bytes - 4 * MIB, u.full_bytes);
+    end(&u.w);
+}
+
+/* Deltas are offered, and nobody gives one of them yet: what is here is planned with, and the delta is
+ * taken when it comes. */
+static void test_offered_before_it_is_there(void **state)
+{
+    struct upgrade u;
+    struct published_delta offered[3];
+
+    (void)state;
+    start_late_upgrade(&u);
+    offered[0] = offered[1] = offered[2] = u.delta;
+    memset(offered[0].pack.b, 0x11, HASH_BYTES); /* these never come */
+    memset(offered[2].pack.b, 0x22, HASH_BYTES);
+    world_offer(&u.w, &u.two, offered, 3);
+    exchange_limit(u.w.exchange, 2 * MIB, 0);
+    u.w.want_release = u.two;
+    goal(&u.w, "d-2", &u.two, false);
+    world_until(&u.w, fetches_full);
+    world_seed_pack(&u.w, &u.delta.pack);
     world_until_report(&u.w, PHASE_STAGED, &u.two);
     assert_sound(&u.w, &u.two, &u.b);
     assert_in_range(sent(&u.w) - u.sent, 2 * SMALL, u.full_bytes - 4 * MIB);
@@ -452,6 +483,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_base_that_is_gone),
         cmocka_unit_test(test_joins_live),
         cmocka_unit_test(test_joins_in_vain),
+        cmocka_unit_test(test_offered_before_it_is_there),
         cmocka_unit_test(test_withdrawn),
         cmocka_unit_test(test_kept_packs),
         cmocka_unit_test(test_packs_are_freed),

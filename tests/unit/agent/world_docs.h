@@ -256,9 +256,9 @@ static inline struct hash world_release(struct world *w, const char *service, co
     return world_publish(w, service, commit, spec, &p);
 }
 
-/* A delta pack, seeded; it is offered by world_offer(). */
-static inline struct published_delta world_delta(struct world *w, const struct published *base,
-                                                 const struct published *target)
+/* A delta pack that nobody gives yet. */
+static inline struct published_delta world_late_delta(struct world *w, const struct published *base,
+                                                      const struct published *target)
 {
     struct delta_side from = { base->artifact, base->pack };
     struct delta_side to = { target->artifact, target->pack };
@@ -268,6 +268,15 @@ static inline struct published_delta world_delta(struct world *w, const struct p
     assert_ok(artifact_publish_delta(w->store, &from, &to, NULL, &d, &err), &err);
     assert_false(hash_is_zero(&d.pack));
     published_delta_release(&d);
+    return d;
+}
+
+/* One that is seeded; it is offered by world_offer(). */
+static inline struct published_delta world_delta(struct world *w, const struct published *base,
+                                                 const struct published *target)
+{
+    struct published_delta d = world_late_delta(w, base, target);
+
     world_seed_pack(w, &d.pack);
     return d;
 }
