@@ -13,7 +13,8 @@
  * refuses older goals than it has. Without a control plane it serves the last goals until they
  * expire. It may be killed at any instant: everything that it needs is in its data directory:
  *   DATA/lock            one process at a time
- *   DATA/region.db       documents, machines, their last reports, leases, what to replicate
+ *   DATA/region.db       documents, machines, their last reports, what their fetches came to, what was
+ *                        sent of each pack for each deployment, leases, what to replicate
  *   DATA/store/          its own blob store      DATA/partial/   packs on their way
  *
  *     region_new(&r, loop, &options, &err)    loads, listens, connects

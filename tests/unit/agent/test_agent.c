@@ -67,6 +67,46 @@ static void test_first_deployment(void **state)
     end(&w);
 }
 
+static bool has_told_all(struct world *w)
+{
+    return w->told_fetch.done == 1;
+}
+
+/* How well it came is told, and told again by an agent that was started later. */
+static void test_the_fetch_is_measured(void **state)
+{
+    struct release_spec large = plain;
+    struct msg_fetch before;
+    struct world w;
+    struct hash one;
+
+    (void)state;
+    large.ballast = 6 << 20;
+    world_start(&w);
+    w.limit_down = "4194304";
+    one = world_release(&w, "web", "1111", &large);
+    world_goal(&w, &(struct goal_spec){ .service = "web", .deployment = "d-1", .release = one });
+    world_agent(&w, false);
+    world_until_report(&w, PHASE_STAGED, &one);
+    world_until(&w, has_told_all);
+    assert_int_equal(w.told_fetch.bytes, w.told.seed_bytes);
+    assert_int_equal(w.told_fetch.bytes, w.told.wanted_bytes);
+    assert_int_equal(w.told_fetch.near_bytes + w.told_fetch.far_bytes,
+                     0); /* all of it from the node */
+    assert_int_equal(w.told_fetch.rate, 4 << 20);
+    assert_int_equal(w.told_fetch.rate_from, RATE_LIMIT);
+    assert_true(w.told_fetch.ms >= 1000); /* 6 MiB cannot come sooner, whatever may burst */
+    assert_int_equal(w.told_fetch.stale, 0);
+    before = w.told_fetch;
+    assert_int_equal(world_end_agent(&w, SIGTERM), 0);
+    memset(&w.told_fetch, 0, sizeof(w.told_fetch));
+    world_agent(&w, false);
+    world_until(&w, has_told_all);
+    assert_memory_equal(&w.told_fetch, &before, sizeof(before));
+    assert_int_equal(world_end_agent(&w, SIGTERM), 0);
+    end(&w);
+}
+
 static void deploy(struct world *w, const char *deployment, const struct hash *release,
                    enum report_phase phase)
 {
@@ -420,6 +460,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_deployment),
+        cmocka_unit_test(test_the_fetch_is_measured),
         cmocka_unit_test(test_upgrade_links_what_is_unchanged),
         cmocka_unit_test(test_killed_agent_adopts),
         cmocka_unit_test(test_committed_release_starts_again),

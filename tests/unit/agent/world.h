@@ -88,6 +88,9 @@ static inline void world_message(void *ctx, struct link *l, enum msg_type type, 
     if (type == MSG_PROGRESS) {
         w->progress++;
         w->told = *(const struct msg_progress *)msg;
+        w->told_fetch = w->told.fetch.count == 0 ? (struct msg_fetch){ .done = 0 }
+                                                 : *(const struct msg_fetch *)w->told.fetch.items;
+        w->told.fetch = w->told_fetch.banned = (struct list_of){ NULL, 0 };
         snprintf(w->told_deployment, sizeof(w->told_deployment), "%s", w->told.deployment);
         w->told.service = w->told.deployment = NULL;
     }
@@ -173,7 +176,8 @@ static inline int world_agent_main(int argc, char **argv)
                                .nlabels = 1,
                                .parent_fd = atoi(argv[5]),
                                .stop_services = argc > 6 && strcmp(argv[6], "stop") == 0,
-                               .keep_packs_ms = argc > 7 ? atoi(argv[7]) : 0 };
+                               .keep_packs_ms = argc > 7 ? atoi(argv[7]) : 0,
+                               .down_bytes = argc > 8 ? (uint64_t)atoll(argv[8]) : 0 };
     struct err err = ERR_INIT;
 
     log_setup("agent", 2);
@@ -196,10 +200,16 @@ static inline void world_agent_ended(struct proc_watch *watch, int status)
 static inline void world_agent(struct world *w, bool stop_services)
 {
     char port[16], fd[16], identity[512];
-    const char *argv[] = {
-        "/proc/self/exe", "--agent", port, identity, w->root, fd, stop_services ? "stop" : "keep",
-        w->keep_packs,    NULL
-    };
+    const char *argv[] = { "/proc/self/exe",
+                           "--agent",
+                           port,
+                           identity,
+                           w->root,
+                           fd,
+                           stop_services ? "stop" : "keep",
+                           w->keep_packs == NULL ? "0" : w->keep_packs,
+                           w->limit_down,
+                           NULL };
     struct proc_options o = {
         .argv = (char *const *)(uintptr_t)argv, .stdin_fd = -1, .stdout_fd = 2, .stderr_fd = 2
     };

@@ -45,9 +45,11 @@ struct world {
     int machines, asks, frees, links, progress;
     struct msg_report *report; /* the last one */
     int reports;
-    struct msg_progress told; /* the last PROGRESS, without its texts */
+    struct msg_progress told; /* the last PROGRESS, without its texts and lists */
+    struct msg_fetch told_fetch;
     char told_deployment[NAME_MAX_BYTES + 1];
     const char *keep_packs; /* milliseconds, or NULL */
+    const char *limit_down; /* bytes a second, or NULL */
     struct timer guard, watch;
     bool (*wanted)(struct world *w);
     pid_t agent;

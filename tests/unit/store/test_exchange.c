@@ -78,10 +78,12 @@ static void it_goes_on_where_it_was(void **state)
 /* A machine that gives wrong bytes: they are thrown away, it is refused, the fetch completes. */
 static void wrong_bytes_are_thrown_away(void **state)
 {
+    struct exchange_tally tally = { 0 };
     struct swarm s;
 
     (void)state;
     start_swarm(&s, 2);
+    s.nodes[1].fetch.tally = &tally;
     s.nodes[2].evil = true;
     connect_nodes(&s, 1, 2);
     connect_nodes(&s, 1, 0);
@@ -90,6 +92,14 @@ static void wrong_bytes_are_thrown_away(void **state)
     assert_has_pack(&s, 1);
     assert_int_equal(s.nodes[1].fetch.seed_bytes, PACK_BYTES);
     assert_true(exchange_counts(s.nodes[1].x).bad_leaves > 0);
+    /* The fetch knows what came of it, and who was banned for it. */
+    assert_int_equal(tally.bytes, PACK_BYTES);
+    assert_int_equal(tally.near_bytes + tally.far_bytes, 0);
+    assert_true(tally.bad > 0);
+    assert_int_equal(tally.nbanned, exchange_counts(s.nodes[1].x).banned);
+    if (tally.nbanned > 0)
+        assert_true(exchange_is_banned(s.nodes[1].x, tally.banned[0]));
+    assert_int_equal(exchange_given_bytes(s.nodes[0].x, &s.id), PACK_BYTES);
     stop_swarm(&s);
 }
 
