@@ -42,11 +42,11 @@
 enum {
     STAGE_OFFER_MAX = 8 << 20, /* manifests up to this size are given to others, too */
     STAGE_PACKS_MAX = 8,
-    STAGE_LOOK_MS = 60000, /* for the head of a delta, and between bytes of a delta */
-    STAGE_PATIENCE_MS =
-        3000, /* for a delta's index; and for its head as long as nothing is fetched */
-    STAGE_MANIFEST_MS = 3000, /* for the manifest of a delta's base: nobody may have it any more */
-    STAGE_INDEX_MS = 5000,    /* for the full pack's size, when nothing is needed */
+    STAGE_LOOK_MS = 60000,     /* for the head of a delta, and between bytes of a delta */
+    STAGE_PATIENCE_MS = 3000,  /* for a delta's index; for its head while nothing is fetched */
+    STAGE_IMPATIENCE_MS = 500, /* for another delta's index then, when one has not come */
+    STAGE_MANIFEST_MS = 3000,  /* for the manifest of a delta's base: nobody may have it any more */
+    STAGE_INDEX_MS = 5000,     /* for the full pack's size, when nothing is needed */
 };
 
 /* Shares of the machine's links, while several services are staged. */
