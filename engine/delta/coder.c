@@ -25,6 +25,7 @@ struct coder {
     struct counter bytes, addresses, words;
     struct learnt *learnt;   /* by a hash of the address */
     uint32_t *word_distance; /* by a hash of the value's upper bits */
+    bool used;               /* the tables are not zero */
 };
 
 struct coder *coder_new(void)
@@ -47,8 +48,11 @@ void coder_free(struct coder *c)
 
 static void reset(struct coder *c)
 {
-    memset(c->learnt, 0, sizeof(*c->learnt) << TABLE_BITS);
-    memset(c->word_distance, 0, sizeof(*c->word_distance) << TABLE_BITS);
+    if (c->used) {
+        memset(c->learnt, 0, sizeof(*c->learnt) << TABLE_BITS);
+        memset(c->word_distance, 0, sizeof(*c->word_distance) << TABLE_BITS);
+    }
+    c->used = true;
     c->bytes = (struct counter){ STREAM_GAP, STREAM_VALUE, 0, false };
     c->addresses = (struct counter){ STREAM_RUN, STREAM_RESIDUAL, 0, false };
     c->words = (struct counter){ STREAM_WORD_RUN, STREAM_WORD_RESIDUAL, 0, false };

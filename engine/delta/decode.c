@@ -24,6 +24,17 @@ struct delta_decoder {
 
 static void sort_files(struct delta_decoder *d);
 
+static size_t longest_payload(const struct delta *d)
+{
+    size_t most = 0;
+
+    for (size_t i = 0; i < d->nsegments; i++) {
+        if (d->segments[i].encoding != SEGMENT_STORED && d->segments[i].length > most)
+            most = d->segments[i].length;
+    }
+    return most;
+}
+
 struct delta_decoder *delta_decoder_new(const struct delta_decoder_options *options)
 {
     struct delta_decoder *d = mem_alloc(sizeof(*d));
@@ -35,7 +46,7 @@ struct delta_decoder *delta_decoder_new(const struct delta_decoder_options *opti
     if (d->zstd == NULL ||
         ZSTD_isError(ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, WINDOW_LOG)))
         abort();
-    d->payload = mem_alloc(SEGMENT_BYTES);
+    d->payload = mem_alloc(longest_payload(options->delta) + 1);
     sort_files(d);
     return d;
 }

@@ -5,6 +5,8 @@
 
 #include "base/mem.h"
 
+enum { MOST_ROOM = SITES_LEAD + SEGMENT_BYTES + SITES_PAD };
+
 static int read_source(void *ctx, void *data, size_t len, uint64_t offset, struct err *err)
 {
     const struct group *g = ctx;
@@ -91,14 +93,24 @@ int group_read(const struct group *g, void *data, size_t len, uint64_t at, struc
 
 void group_scratch_init(struct group_scratch *s)
 {
-    s->base = mem_alloc(SITES_LEAD + SEGMENT_BYTES + SITES_PAD);
-    s->list = (struct site_list){ NULL, 0, 0 };
+    *s = (struct group_scratch){ .base = NULL };
 }
 
 void group_scratch_release(struct group_scratch *s)
 {
     free(s->base);
     free(s->list.items);
+}
+
+/* Room for that many bytes. */
+static void make_room(struct group_scratch *s, size_t bytes)
+{
+    if (bytes <= s->cap)
+        return;
+    free(s->base);
+    s->cap = 2 * s->cap < MOST_ROOM ? 2 * s->cap : MOST_ROOM;
+    s->cap = bytes > s->cap ? bytes : s->cap;
+    s->base = mem_alloc(s->cap);
 }
 
 static int code_piece(const struct group *g, struct coder *c, struct group_scratch *scratch,
@@ -108,12 +120,12 @@ static int code_piece(const struct group *g, struct coder *c, struct group_scrat
     uint64_t at = cover->s + (from - cover->t);
     size_t len = (size_t)(to - from);
     size_t lead = g->sites == NULL ? 0 : at < SITES_LEAD ? (size_t)at : SITES_LEAD;
-    struct piece p = { .base = scratch->base + lead,
-                       .target = target,
-                       .len = len,
-                       .base_offset = at,
-                       .target_offset = from };
-    int r = group_read(g, scratch->base, lead + len, at - lead, err);
+    struct piece p = { .target = target, .len = len, .base_offset = at, .target_offset = from };
+    int r;
+
+    make_room(scratch, lead + len + SITES_PAD);
+    p.base = scratch->base + lead;
+    r = group_read(g, scratch->base, lead + len, at - lead, err);
 
     if (r < 0)
         return r;

@@ -46,6 +46,7 @@ MUST_CHECK int group_read(const struct group *g, void *data, size_t len, uint64_
 /* What coding needs besides: reusable, one a thread. */
 struct group_scratch {
     unsigned char *base;
+    size_t cap; /* of base */
     struct site_list list;
 };
 void group_scratch_init(struct group_scratch *s);

@@ -124,7 +124,7 @@ int artifact_check(const struct artifact *base, const struct artifact *target,
     if (r < 0)
         return r;
     d = delta_decoder_new(&o);
-    out = mem_alloc(SEGMENT_BYTES);
+    out = mem_alloc(target->content.len < SEGMENT_BYTES ? target->content.len : SEGMENT_BYTES);
     for (size_t i = 0; r == 0 && i < target->manifest.nsegments; i++) {
         r = delta_read_segment(d, i, out, err);
         if (r == 0 && memcmp(out, target->content.data + i * SEGMENT_BYTES,
