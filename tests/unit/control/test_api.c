@@ -306,6 +306,8 @@ static void metrics_count_bytes(void **state)
     struct web *w = *state;
     AUTO_FREE char *id = cluster_trigger(w->c, CLUSTER_POLICY, COMMIT_A);
     AUTO_FREE char *before = get_metrics(w), *live = NULL, *after = NULL, *body = NULL;
+    AUTO_FREE char *path = NULL, *told = NULL;
+    const json_t *shown;
 
     assert_true(has(before, "slipway_bytes_total{source=\"peer\"} 0"));
     assert_true(has(before, "slipway_delta_saved_bytes_total 0"));
@@ -331,6 +333,10 @@ static void metrics_count_bytes(void **state)
     assert_true(has(live, "slipway_bytes_total{source=\"peer\"} 40"));
     assert_true(has(live, "slipway_delta_saved_bytes_total 600"));
     has_swarm(live);
+    path = mem_printf("/v1/deployments/%s", id);
+    shown = json_object_get(call(w, ROLE_VIEWER, "GET", path, NULL), "swarm");
+    assert_int_equal(json_integer_value(json_object_get(shown, "fetched")), 6);
+    assert_int_equal(json_array_size(json_object_get(shown, "offenders")), 2);
     assert_true(has(live, "slipway_swarm_seed_copies{region=\"r1\"} 1.500"));
     check_form(live);
     /* Once it has ended they stay, and are not counted twice. */
@@ -350,6 +356,9 @@ static void metrics_count_bytes(void **state)
     assert_true(has(after, "slipway_bytes_total{source=\"peer\"} 40"));
     assert_true(has(after, "slipway_delta_saved_bytes_total 600"));
     has_swarm(after);
+    told = cluster_get(
+        w->c, "SELECT COUNT(*) FROM event WHERE deployment = $1 AND kind = 'swarm_banned'", id);
+    assert_string_equal(told, "2"); /* one a region */
     assert_null(strstr(after, "slipway_swarm_seed_copies{"));
     assert_true(has(after, "slipway_scrub_objects_total{verdict=\"rotten\"} 0"));
     check_form(after);
