@@ -200,12 +200,13 @@ static void add_machine(struct count_plan *p, const struct machine *m, struct fi
                         struct msg_counts *ret)
 {
     const struct machine_service *v = machine_service(m, p->service);
+    const struct msg_progress *told = v == NULL ? NULL : machine_progress(v, p->deployment);
     uint32_t at = member(p, m);
     struct msg_wave_counts *w;
 
-    if (v != NULL && v->progress != NULL && strcmp(v->progress->deployment, p->deployment) == 0) {
-        add_progress(v->progress, ret);
-        figures_add(f, v->progress);
+    if (told != NULL) {
+        add_progress(told, ret);
+        figures_add(f, told);
     }
     if (v != NULL)
         figures_refused(f, v->refused);

@@ -32,7 +32,8 @@ struct machines *machines_new(const char *region)
 static void service_release(struct machine_service *v)
 {
     codec_free(msg_codec(MSG_REPORT), v->report);
-    codec_free(msg_codec(MSG_PROGRESS), v->progress);
+    for (size_t i = 0; i < MACHINE_PROGRESS; i++)
+        codec_free(msg_codec(MSG_PROGRESS), v->progress[i]);
     free(v->moved);
     free(v->name);
 }
@@ -416,12 +417,31 @@ static void keep_known_only(const struct machines *ms, const struct machine *m,
         f->banned.count = n;
 }
 
+static bool is_of(const struct msg_progress *p, const char *deployment)
+{
+    return p != NULL && strcmp(p->deployment, deployment) == 0;
+}
+
+const struct msg_progress *machine_progress(const struct machine_service *v, const char *deployment)
+{
+    for (size_t i = 0; i < MACHINE_PROGRESS; i++) {
+        if (is_of(v->progress[i], deployment))
+            return v->progress[i];
+    }
+    return NULL;
+}
+
 static void set_progress(const struct machines *ms, const struct machine *m,
                          struct machine_service *v, const struct msg_progress *p)
 {
-    codec_free(msg_codec(MSG_PROGRESS), v->progress);
-    v->progress = msg_copy(MSG_PROGRESS, p);
-    keep_known_only(ms, m, v->progress);
+    size_t i = 0;
+
+    while (i + 1 < MACHINE_PROGRESS && !is_of(v->progress[i], p->deployment))
+        i++;
+    codec_free(msg_codec(MSG_PROGRESS), v->progress[i]);
+    memmove(&v->progress[1], &v->progress[0], i * sizeof(*v->progress));
+    v->progress[0] = msg_copy(MSG_PROGRESS, p);
+    keep_known_only(ms, m, v->progress[0]);
 }
 
 int machines_progress(struct machines *ms, struct machine *m, const struct msg_progress *p,
@@ -441,8 +461,8 @@ int machines_progress(struct machines *ms, struct machine *m, const struct msg_p
         v->refused++;
         return err_wrap(err, "machine %s: service %s", m->id, p->service);
     }
-    if (v->progress != NULL && strcmp(v->progress->deployment, p->deployment) != 0)
-        v->refused = 0;
+    if (machine_progress(v, p->deployment) == NULL)
+        v->refused = 0; /* it begins anew */
     set_progress(ms, m, v, p);
     /* While it fetches it tells again after a restart; what has ended it may be too far away to tell. */
     if (p->fetch.count > 0 && ((const struct msg_fetch *)p->fetch.items)->done) {

@@ -2,7 +2,8 @@
  *
  * A machine is known from its first MACHINE on and stays known when it is away, so that totals
  * survive restarts. Its labels are what it says, but "region" and "machine": these are ours to
- * say, from our own name and its certificate. Of each service it has its last report and progress.
+ * say, from our own name and its certificate. Of each service it has its last report, and its progress in
+ * the last two deployments: what it goes back to after a rollback, it fetched for another one.
  *
  * Counting goes by plan (PLAN): a machine that `select` takes is in the wave of the first rule that
  * takes it, or in none (counted as wave number `waves`). What is counted, of the plan's release:
@@ -40,13 +41,14 @@ enum {
     REGION_PLANS_MAX = 2048,
     REGION_SERVICE_PLANS_MAX = 4,            /* of one service; the oldest goes */
     MACHINE_SERVICES_MAX = 2 * SERVICES_MAX, /* that one machine has ever named */
+    MACHINE_PROGRESS = 2,
 };
 
 struct machine_service {
     char *name;
-    struct hash runs;          /* as last heard; zero: nothing */
-    struct msg_report *report; /* the last one, or NULL */
-    struct msg_progress *progress;
+    struct hash runs;                                /* as last heard; zero: nothing */
+    struct msg_report *report;                       /* the last one, or NULL */
+    struct msg_progress *progress[MACHINE_PROGRESS]; /* of a deployment each, told last first */
     uint64_t refused; /* progress that was absurd; told with the deployment's figures */
     char *moved;      /* the last deployment whose release it activated, or NULL */
     bool remembered;  /* the report is from before we started: it tells no longer who is healthy */
@@ -119,6 +121,9 @@ void machines_restore_progress(struct machines *ms, struct machine *m,
 void machines_tick(struct machines *ms, int64_t now_ms);
 
 const struct machine_service *machine_service(const struct machine *m, const char *name);
+/* What it told of that deployment, or NULL. */
+const struct msg_progress *machine_progress(const struct machine_service *v,
+                                            const char *deployment);
 const char *machine_label(const struct machine *m, const char *key); /* or NULL */
 bool machine_runs(const struct machine *m, const char *service);
 

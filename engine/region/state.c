@@ -28,7 +28,8 @@ struct row {
     enum row_kind kind;
     char *id;         /* machine, deployment, or artifact in hex */
     char *service;    /* of a report or lease */
-    char *moved;      /* of a report, or NULL */
+    char *moved;      /* of a report, or NULL; of progress, the other deployment that is kept */
+    char *deployment; /* of progress */
     bool linked;      /* of a machine */
     int64_t at_ms;    /* wall: last seen, end of a lease, when it was sent */
     struct hash runs; /* of a report */
@@ -51,8 +52,8 @@ static const char *const schema[] = {
     "until BIGINT NOT NULL, PRIMARY KEY (service, machine))",
     "CREATE TABLE IF NOT EXISTS doc (name TEXT PRIMARY KEY, kind BIGINT NOT NULL, "
     "body BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS progress (machine TEXT NOT NULL, service TEXT NOT NULL, "
-    "body BLOB NOT NULL, PRIMARY KEY (machine, service))",
+    "CREATE TABLE IF NOT EXISTS fetched (machine TEXT NOT NULL, service TEXT NOT NULL, "
+    "deployment TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (machine, service, deployment))",
     "CREATE TABLE IF NOT EXISTS sent (deployment TEXT PRIMARY KEY, at BIGINT NOT NULL, "
     "body BLOB NOT NULL)",
 };
@@ -92,6 +93,7 @@ void state_batch_free(struct state_batch *b)
         free(b->rows[i].id);
         free(b->rows[i].service);
         free(b->rows[i].moved);
+        free(b->rows[i].deployment);
         buf_release(&b->rows[i].body);
     }
     free(b->rows);
@@ -164,7 +166,7 @@ static int load_reports(struct state *s, struct machines *ms, struct err *err)
 static int load_progress(struct state *s, struct machines *ms, struct err *err)
 {
     struct db_rows *rows = NULL;
-    int r = DB_ROWS(s->db, &rows, err, "SELECT machine, body FROM progress");
+    int r = DB_ROWS(s->db, &rows, err, "SELECT machine, body FROM fetched ORDER BY rowid");
 
     for (size_t i = 0; r == 0 && i < db_rows_count(rows); i++) {
         struct machine *m = machines_find(ms, db_get_text(rows, i, 0));
@@ -264,7 +266,7 @@ static int forget(struct state *s, int64_t wall_ms, struct err *err)
         r = DB_EXEC(s->db, err, "DELETE FROM report WHERE machine NOT IN (SELECT id FROM machine)");
     if (r == 0)
         r = DB_EXEC(s->db, err,
-                    "DELETE FROM progress WHERE machine NOT IN (SELECT id FROM machine)");
+                    "DELETE FROM fetched WHERE machine NOT IN (SELECT id FROM machine)");
     return r;
 }
 
@@ -355,7 +357,9 @@ static void collect_progress(struct state_batch **b, const struct machine *m,
     v->progress_unsaved = false;
     row = add_row(b, ROW_PROGRESS, m->id);
     row->service = mem_strdup(v->name);
-    encode(&row->body, MSG_PROGRESS, v->progress);
+    row->deployment = mem_strdup(v->progress[0]->deployment);
+    row->moved = v->progress[1] == NULL ? NULL : mem_strdup(v->progress[1]->deployment);
+    encode(&row->body, MSG_PROGRESS, v->progress[0]);
 }
 
 static void collect_machine(struct state_batch **b, struct machine *m,
@@ -440,6 +444,21 @@ static int write_doc(struct db *d, const struct row *row, struct err *err)
                    db_blob(row->body.data, row->body.len));
 }
 
+/* The row of a deployment that neither is nor was the last one goes. */
+static int write_progress(struct db *d, const struct row *row, struct err *err)
+{
+    int r = DB_EXEC(
+        d, err, "DELETE FROM fetched WHERE machine = $1 AND service = $2 AND deployment <> $3",
+        db_text(row->id), db_text(row->service), db_text(row->moved == NULL ? "" : row->moved));
+
+    return r < 0 ? r
+                 : DB_EXEC(d, err,
+                           "INSERT INTO fetched (machine, service, deployment, body) "
+                           "VALUES ($1, $2, $3, $4)",
+                           db_text(row->id), db_text(row->service), db_text(row->deployment),
+                           db_blob(row->body.data, row->body.len));
+}
+
 static int write_row(struct db *d, const struct row *row, struct err *err)
 {
     const struct db_value body =
@@ -472,10 +491,7 @@ static int write_row(struct db *d, const struct row *row, struct err *err)
     case ROW_DOC:
         return write_doc(d, row, err);
     case ROW_PROGRESS:
-        return DB_EXEC(d, err,
-                       "INSERT INTO progress (machine, service, body) VALUES ($1, $2, $3) "
-                       "ON CONFLICT (machine, service) DO UPDATE SET body = excluded.body",
-                       db_text(row->id), db_text(row->service), body);
+        return write_progress(d, row, err);
     case ROW_SENT:
         return DB_EXEC(d, err,
                        "INSERT INTO sent (deployment, at, body) VALUES ($1, $2, $3) "
