@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "base/hex.h"
@@ -491,4 +493,32 @@ int file_reserve(const char *path, uint64_t bytes, struct err *err)
     failed = bytes == 0 ? 0 : posix_fallocate(fd, 0, (off_t)bytes);
     close(fd);
     return failed == 0 ? 0 : err_sys(err, failed, "reserve %s", path);
+}
+
+/* In memory. 0: the file is so long, or an errno. */
+static int extend(int fd, const struct statfs *fs, uint64_t bytes)
+{
+    struct stat st;
+    uint64_t taken, left = (uint64_t)fs->f_bavail * (uint64_t)fs->f_bsize;
+
+    if (fstat(fd, &st) < 0)
+        return errno;
+    taken = (uint64_t)st.st_blocks * 512;
+    if (fs->f_blocks > 0 && taken < bytes && bytes - taken > left)
+        return ENOSPC;
+    return (uint64_t)st.st_size >= bytes || ftruncate(fd, (off_t)bytes) == 0 ? 0 : errno;
+}
+
+int fd_reserve(int fd, uint64_t bytes, struct err *err)
+{
+    struct statfs fs;
+    int os;
+
+    if (bytes == 0)
+        return 0;
+    if (fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC)
+        os = extend(fd, &fs, bytes);
+    else
+        os = posix_fallocate(fd, 0, (off_t)bytes);
+    return os == 0 ? 0 : err_sys(err, os, "reserve %llu bytes", (unsigned long long)bytes);
 }

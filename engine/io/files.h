@@ -40,6 +40,10 @@ MUST_CHECK int file_open_read(int *ret_fd, const char *path, struct err *err);
  * there, shorter; unlink it. */
 MUST_CHECK int file_reserve(const char *path, uint64_t bytes, struct err *err);
 
+/* Makes the file at least that long, and takes the space for it if that costs little: a file system in
+ * memory would fill it with zeros, so there it is only seen whether there is as much. -ERR_NO_SPACE. */
+MUST_CHECK int fd_reserve(int fd, uint64_t bytes, struct err *err);
+
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
 

@@ -76,7 +76,6 @@ static int open_file(int *ret_fd, const char *path, struct err *err)
 static int take_space(struct opening *o)
 {
     const struct exchange_pack *p = o->p;
-    int os;
 
     if ((o->some || p->placed != NULL) && ftruncate(p->fd, (off_t)p->index->bytes) < 0)
         return err_sys(&o->err, errno, "set the size of %s", p->path);
@@ -84,10 +83,9 @@ static int take_space(struct opening *o)
         return 0;
     if (p->placed != NULL)
         return placed_reserve(p->placed, &o->err);
-    os = posix_fallocate(p->fd, 0, (off_t)p->index->bytes);
-    return os == 0 ? 0
-                   : err_sys(&o->err, os, "reserve %llu bytes for %s",
-                             (unsigned long long)p->index->bytes, p->path);
+    if (fd_reserve(p->fd, p->index->bytes, &o->err) < 0)
+        return err_wrap(&o->err, "%s", p->path);
+    return 0;
 }
 
 static int open_files(struct opening *o)

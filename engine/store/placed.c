@@ -112,13 +112,11 @@ uint64_t placed_from(const struct placed *p)
 
 int placed_reserve(const struct placed *p, struct err *err)
 {
-    for (size_t i = 0; i < p->nfiles && !atomic_load(&p->sealed); i++) {
-        int os = posix_fallocate(p->files[i].fd, 0, (off_t)p->files[i].size);
+    int r = 0;
 
-        if (os != 0)
-            return err_sys(err, os, "reserve %llu bytes", (unsigned long long)p->files[i].size);
-    }
-    return 0;
+    for (size_t i = 0; r == 0 && i < p->nfiles && !atomic_load(&p->sealed); i++)
+        r = fd_reserve(p->files[i].fd, p->files[i].size, err);
+    return r;
 }
 
 /* The file that holds byte `at` of the stream; nfiles: none. */

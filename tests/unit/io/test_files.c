@@ -1,6 +1,7 @@
 #include "io/files.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -245,6 +247,38 @@ static void no_space_has_its_own_code(void **state)
     close(fd);
 }
 
+static void check_reserved(const char *path, bool takes_blocks)
+{
+    struct err err = ERR_INIT;
+    struct stat st;
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(fd_reserve(fd, 0, &err), 0);
+    assert_int_equal(fd_reserve(fd, 1 << 20, &err), 0);
+    assert_int_equal(fd_reserve(fd, 1 << 16, &err), 0); /* never shorter */
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_size, 1 << 20);
+    assert_int_equal(st.st_blocks > 0, takes_blocks);
+    if (!takes_blocks) /* a disk would be filled before it says so */
+        assert_int_equal(fd_reserve(fd, (uint64_t)1 << 50, &err), -ERR_NO_SPACE);
+    close(fd);
+    unlink(path);
+}
+
+static void space_is_reserved(void **state)
+{
+    char path[64];
+    struct statfs fs;
+
+    (void)state;
+    snprintf(path, sizeof(path), "/dev/shm/test_files.%d", (int)getpid());
+    if (statfs("/dev/shm", &fs) == 0 && fs.f_type == TMPFS_MAGIC)
+        check_reserved(path, false);
+    if (statfs(".", &fs) == 0 && fs.f_type != TMPFS_MAGIC)
+        check_reserved("reserved", true);
+}
+
 static void lock_is_exclusive_until_closed(void **state)
 {
     struct err err = ERR_INIT;
@@ -331,6 +365,7 @@ int main(void)
         T(reads_the_end),
         T(zeros_stay_holes),
         T(no_space_has_its_own_code),
+        T(space_is_reserved),
         T(lock_is_exclusive_until_closed),
         T(real_path),
     };
