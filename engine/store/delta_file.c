@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "io/files.h"
+#include "store/beside.h"
 #include "store/crew.h"
 #include "store/pack_source.h"
 #include "store/pack_trial.h"
@@ -68,21 +69,9 @@ static int encoded(void *ctx, uint64_t done, uint64_t total)
     return note(m, "encode", done, total, NULL);
 }
 
-static int open_temp(char **ret_path, int *ret_fd, const char *path, const char *suffix,
-                     struct err *err)
+static int open_temp(char **ret_path, int *ret_fd, const char *path, struct err *err)
 {
-    char *tmp = mem_printf("%s.%s.XXXXXX", path, suffix);
-    int fd = mkostemp(tmp, O_CLOEXEC);
-
-    if (fd < 0) {
-        int r = err_sys(err, errno, "PACK %s: cannot make %s", path, tmp);
-
-        free(tmp);
-        return r;
-    }
-    *ret_path = tmp;
-    *ret_fd = fd;
-    return 0;
+    return beside_open(ret_path, ret_fd, path, err) < 0 ? err_wrap(err, "PACK %s", path) : 0;
 }
 
 /* The file's own head, in front of the pack. d: of a delta. */
@@ -151,7 +140,7 @@ static int make_delta(struct making *m, const char *path, struct err *err)
                                       .progress = encoded,
                                       .ctx = m };
     AUTO_BUF head = BUF_INIT;
-    int r = open_temp(&m->payload_tmp, &m->payload_fd, path, "payload", err);
+    int r = open_temp(&m->payload_tmp, &m->payload_fd, path, err);
 
     if (r == 0)
         unlink(m->payload_tmp); /* nobody else needs its name, and a kill leaves nothing */
@@ -203,17 +192,22 @@ static struct pack_description pack_of(struct making *m)
                                       .base_files = &m->base.files };
 }
 
-/* The pack does not yield the target. Is it because the target changed meanwhile? */
-static int blame(struct making *m, const struct err *why, struct err *err)
+/* What is the same on both sides was read once, and what is copied is not tried: a file that was written
+ * to meanwhile may have been read half old and half new. */
+static int check_still(const struct making *m, struct err *err)
 {
-    int r = tree_read(m->target.tree, NULL, NULL, NULL);
-    AUTO_BUF encoded = BUF_INIT;
-    struct hash now;
+    if (m->base.tree != NULL && tree_still(m->base.tree, err) < 0)
+        return err_wrap(err, "BASE");
+    return tree_still(m->target.tree, err) < 0 ? err_wrap(err, "TARGET") : 0;
+}
 
-    manifest_encode(&encoded, m->target.m);
-    now = sha256_of(encoded.data, encoded.len);
-    if (r < 0 || !hash_equal(&now, &m->target.id))
-        return err_set(err, ERR_CONFLICT, "the target changed while its delta was made");
+/* The pack does not yield the target. Is it because something changed meanwhile? */
+static int blame(const struct making *m, const struct err *why, struct err *err)
+{
+    int r = check_still(m, err);
+
+    if (r < 0)
+        return r;
     err_set(err, why->code, "%s", why->text);
     return err_wrap(err, "test of the new pack");
 }
@@ -286,11 +280,13 @@ static int make(struct making *m, const char *base, const char *target, const ch
     if (r == 0)
         r = note(m, "encode", 0, 1, err); /* from now on there is something to clean up */
     if (r == 0)
-        r = open_temp(&m->tmp, &m->fd, path, "tmp", err);
+        r = open_temp(&m->tmp, &m->fd, path, err);
     if (r == 0)
         r = base == NULL ? make_full(m, err) : make_delta(m, path, err);
     if (r == 0)
         r = test_apply(m, err);
+    if (r == 0)
+        r = check_still(m, err);
     if (r == 0)
         r = count_costs(m, err);
     if (r == 0)

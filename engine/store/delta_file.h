@@ -54,8 +54,9 @@ struct delta_file_info {
 
 /* Makes the pack of target (a file or a directory) against base, NULL for a full pack; decodes it
  * again, segment by segment, against the manifest; publishes it at path, in the place of a file that
- * is there. Errors: of delta_paths_make(), tree_open(), delta_encode(); -ERR_CORRUPT if the test
- * failed. Then nothing is left. */
+ * is there. Errors: of delta_paths_make(), tree_open(), delta_encode(); -ERR_CONFLICT: a file of base
+ * or target changed meanwhile; -ERR_CORRUPT: the test failed. Then nothing is left; what a kill leaves
+ * (beside.h) the next one takes away. */
 MUST_CHECK int delta_file_make(const char *base, const char *target, const char *path,
                                const struct delta_file_options *options, struct delta_stats *stats,
                                struct delta_file_info *info, struct err *err);

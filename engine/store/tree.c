@@ -136,6 +136,9 @@ static int add(struct tree *t, int dir, const char *name, const char *path, stru
     if (r < 0)
         return r;
     e.path = mem_strdup(path);
+    e.offset = m->nentries; /* finds the stamp again when entries are sorted */
+    VEC_GROW(t->stamps, m->nentries, t->stamps_cap);
+    t->stamps[m->nentries] = tree_stamp(&st);
     VEC_GROW(m->entries, m->nentries, t->cap);
     m->entries[m->nentries++] = e;
     return 0;
@@ -178,12 +181,24 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct entry *)a)->path, ((const struct entry *)b)->path);
 }
 
+/* Stamps in the order that the entries now have. */
+static void sort_stamps(struct tree *t)
+{
+    uint64_t *sorted = mem_calloc(t->m.nentries + 1, sizeof(*sorted));
+
+    for (size_t i = 0; i < t->m.nentries; i++)
+        sorted[i] = t->stamps[t->m.entries[i].offset];
+    free(t->stamps);
+    t->stamps = sorted;
+}
+
 static int place_files(struct tree *t, struct err *err)
 {
     struct manifest *m = &t->m;
 
     if (m->nentries > 0)
         qsort(m->entries, m->nentries, sizeof(*m->entries), by_path);
+    sort_stamps(t);
     for (size_t i = 0; i < m->nentries; i++) {
         m->entries[i].offset = m->stream_bytes;
         if (m->entries[i].size > INT64_MAX - m->stream_bytes)
@@ -265,6 +280,7 @@ void tree_close(struct tree *t)
     }
     free(t->m.entries);
     free(t->m.segments);
+    free(t->stamps);
     if (t->dir_fd >= 0)
         close(t->dir_fd);
     free(t->path);

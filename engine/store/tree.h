@@ -38,6 +38,10 @@ MUST_CHECK int tree_read(struct tree *t,
                                         struct err *err),
                          void *ctx, struct err *err);
 
+/* Is every file still what tree_read() has read? Those that were written to since tree_open() are read
+ * again, no others. -ERR_CONFLICT: one has changed, or is gone. */
+MUST_CHECK int tree_still(const struct tree *t, struct err *err);
+
 /* Reads segment i from a tree that is on disk at dir and should be m's, into out (room for
  * SEGMENT_BYTES). -ERR_CORRUPT if what is there is not what the manifest says. */
 MUST_CHECK int tree_read_segment(const char *dir, const struct manifest *m, size_t i,

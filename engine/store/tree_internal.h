@@ -1,4 +1,4 @@
-/* tree_internal.h - what tree.c and tree_pair.c share. */
+/* tree_internal.h - what tree.c, tree_pair.c and tree_still.c share. */
 #ifndef STORE_TREE_INTERNAL_H
 #define STORE_TREE_INTERNAL_H
 
@@ -10,9 +10,16 @@ enum { TREE_READ_BYTES = 256 << 10 }; /* at a time: what the processor's caches 
 struct tree {
     struct manifest m;
     size_t cap;
-    int dir_fd; /* entries' paths are relative to it */
-    char *path; /* for errors */
+    int dir_fd;       /* entries' paths are relative to it */
+    char *path;       /* for errors */
+    uint64_t *stamps; /* by entry, tree_stamp(): as it was when the tree was opened */
+    size_t stamps_cap;
 };
+
+struct stat;
+
+/* Another one if the file was written to, or is another file. */
+uint64_t tree_stamp(const struct stat *st);
 
 /* Of whom a digest is known already, so that it need not be computed. */
 struct tree_known {

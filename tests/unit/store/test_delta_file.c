@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -329,6 +330,95 @@ static void test_the_target_changes(void **state)
     }
 }
 
+/* What did not change from one to the other is not read again to be encoded: it is looked at once more. */
+static void test_what_was_equal_changes(void **state)
+{
+    const char *base, *target, *pack = tmpdir_path("e.pack");
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    char same[5000];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        two_trees(&base, &target);
+        AUTO_FREE char *in_base = mem_printf("%s/same-to-be", base);
+        AUTO_FREE char *in_target = mem_printf("%s/same-to-be", target);
+        struct delta_file_options options = { .threads = 1 + (unsigned)i,
+                                              .progress = change_later,
+                                              .ctx = i == 0 ? in_base : in_target };
+
+        memset(same, 'x', sizeof(same));
+        tmpdir_write(in_base, same, sizeof(same));
+        tmpdir_write(in_target, same, sizeof(same));
+        assert_error(delta_file_make(base, target, pack, &options, &stats, &info, &err),
+                     ERR_CONFLICT, &err, "same-to-be: changed while");
+        assert_false(path_exists(pack));
+    }
+}
+
+static size_t files_beside(const char *dir)
+{
+    DIR *d = opendir(dir);
+    size_t n = 0;
+
+    while (readdir(d) != NULL)
+        n++;
+    closedir(d);
+    return n - 2;
+}
+
+struct others {
+    const char *stale, *locked, *foreign;
+    bool looked;
+};
+
+static int look_at_others(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+    struct others *o = ctx;
+
+    (void)done;
+    (void)total;
+    if (strcmp(what, "test") == 0 && !o->looked) {
+        o->looked = true;
+        assert_false(path_exists(o->stale));
+        assert_true(path_exists(o->locked));
+        assert_true(path_exists(o->foreign));
+    }
+    return 0;
+}
+
+/* Who was killed while it made a pack left it half made: the next one takes that away, and nothing that
+ * somebody works on, or that has another name. */
+static void test_what_a_kill_left(void **state)
+{
+    const char *base, *target, *dir = tmpdir_fresh();
+    AUTO_FREE char *pack = mem_printf("%s/k.pack", dir);
+    AUTO_FREE char *stale = mem_printf("%s/k.pack.making.aB3xyz", dir);
+    AUTO_FREE char *locked = mem_printf("%s/k.pack.making.123456", dir);
+    AUTO_FREE char *foreign = mem_printf("%s/k.pack.making.notes.txt", dir);
+    struct others others = { stale, locked, foreign, false };
+    struct delta_file_options options = { .progress = look_at_others, .ctx = &others };
+    struct delta_file_info info;
+    struct delta_stats stats;
+    struct err err = ERR_INIT;
+    int fd;
+
+    (void)state;
+    two_trees(&base, &target);
+    tmpdir_write(stale, "half", 4);
+    tmpdir_write(locked, "half", 4);
+    tmpdir_write(foreign, "mine", 4);
+    fd = open(locked, O_RDONLY);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_ok(delta_file_make(base, target, pack, &options, &stats, &info, &err), &err);
+    assert_true(others.looked);
+    assert_int_equal(files_beside(dir), 3);
+    close(fd);
+    assert_ok(delta_file_make(base, target, pack, NULL, &stats, &info, &err), &err);
+    assert_int_equal(files_beside(dir), 2);
+}
+
 static bool can_clone(const char *path)
 {
     int from = open(path, O_RDONLY), to = open(tmpdir_path("clone"), O_WRONLY | O_CREAT, 0600);
@@ -454,6 +544,8 @@ int main(void)
         cmocka_unit_test(test_resumes),
         cmocka_unit_test(test_what_was_left_is_not_believed),
         cmocka_unit_test(test_the_target_changes),
+        cmocka_unit_test(test_what_was_equal_changes),
+        cmocka_unit_test(test_what_a_kill_left),
         cmocka_unit_test(test_an_unchanged_file),
         cmocka_unit_test(test_a_changed_base),
     };
