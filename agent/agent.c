@@ -84,9 +84,13 @@ static void measure(void *ctx, const struct hash *packs, size_t npacks, struct f
     fetched_rate(f, &rates);
     for (size_t i = 0; i < npacks; i++) {
         struct peers_edges edges = peers_edges(a->peers, &packs[i]);
+        const char *banned[BANNED_MAX];
+        size_t n = peers_banned(a->peers, &packs[i], banned);
 
         f->m.edges += edges.named;
         f->m.stale += edges.stale;
+        for (size_t k = 0; k < n; k++)
+            fetched_banned(f, banned[k]);
     }
 }
 

@@ -64,12 +64,17 @@ static void measure(const struct fetch *f, struct fetched *ret)
                                          exchange_best_rate(f->exchange) };
     int64_t end_ms = f->pack_ms > 0 ? f->pack_ms : loop_now_ms(f->loop);
     struct peers_edges edges = peers_edges(f->peers, &f->o.reference.pack);
+    const char *banned[BANNED_MAX];
+    size_t nbanned;
 
     *ret = (struct fetched){ .m = { .done = f->pack_ms > 0,
                                     .ms = (uint64_t)(end_ms - f->begun_ms),
                                     .edges = edges.named,
                                     .stale = edges.stale } };
     fetched_set(ret, &f->tally);
+    nbanned = peers_banned(f->peers, &f->o.reference.pack, banned);
+    for (size_t i = 0; i < nbanned; i++)
+        fetched_banned(ret, banned[i]);
     fetched_rate(ret, &rates);
 }
 

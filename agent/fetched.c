@@ -34,6 +34,16 @@ void fetched_set(struct fetched *f, const struct exchange_tally *t)
     f->nbanned = t->nbanned;
 }
 
+void fetched_banned(struct fetched *f, const char *machine)
+{
+    for (size_t i = 0; i < f->nbanned; i++) {
+        if (strcmp(f->banned[i], machine) == 0)
+            return;
+    }
+    if (f->nbanned < BANNED_MAX)
+        snprintf(f->banned[f->nbanned++], sizeof(f->banned[0]), "%s", machine);
+}
+
 void fetched_rate(struct fetched *f, const struct fetched_rates *r)
 {
     uint64_t average = f->m.ms == 0 ? 0 : f->m.bytes * 1000 / f->m.ms;

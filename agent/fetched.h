@@ -28,6 +28,8 @@ int rate_parse(const char *text, uint64_t *ret);
 
 /* Sets what the tally has: bytes, racks, leaves, names. */
 void fetched_set(struct fetched *f, const struct exchange_tally *t);
+/* One more that was banned, unless it is among them. */
+void fetched_banned(struct fetched *f, const char *machine);
 /* The limit, else the link's speed, else the most that was observed (the average of f at least). */
 void fetched_rate(struct fetched *f, const struct fetched_rates *r);
 

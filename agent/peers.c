@@ -23,6 +23,8 @@ struct set {
     size_t npeers;
     struct peers_edges edges;
     int64_t told_ms;
+    char *banned[BANNED_MAX];
+    size_t nbanned;
 };
 
 /* A link, ours or accepted. */
@@ -56,6 +58,8 @@ static void set_free(struct set *s)
         free(s->peers[i].id);
         free(s->peers[i].host);
     }
+    for (size_t i = 0; i < s->nbanned; i++)
+        free(s->banned[i]);
     free(s->peers);
     free(s);
 }
@@ -120,6 +124,29 @@ static void note_dead(struct peers *p, const char *id)
             continue;
         w->fails++;
         set_stale(e->value, w);
+    }
+}
+
+static void add_banned(struct set *s, const char *id)
+{
+    for (size_t i = 0; i < s->nbanned; i++) {
+        if (strcmp(s->banned[i], id) == 0)
+            return;
+    }
+    if (s->nbanned < BANNED_MAX)
+        s->banned[s->nbanned++] = mem_strdup(id);
+}
+
+/* Its link has ended. Was it for what it did? Then all packs that it was named for remember it. */
+static void note_banned(struct peers *p, const char *id)
+{
+    struct map_entry *e;
+
+    if (!link_identity_denies(p->o.self, ROLE_AGENT, id))
+        return;
+    for (size_t i = 0; (e = map_next(&p->sets, &i)) != NULL;) {
+        if (find_in(e->value, id) != NULL)
+            add_banned(e->value, id);
     }
 }
 
@@ -225,10 +252,12 @@ static void closed(void *ctx, struct link *l, const struct err *why)
     if (c == NULL)
         return;
     log_debug("peer %s: %s", id_of(c), why->text);
-    if (c->open)
+    if (c->open) {
         exchange_detach(p->o.exchange, l);
-    else if (p->gone == NULL)
+        note_banned(p, id_of(c));
+    } else if (p->gone == NULL) {
         note_dead(p, id_of(c));
+    }
     list_remove(&c->node);
     free(c->id);
     free(c);
@@ -355,8 +384,12 @@ void peers_set(struct peers *p, const struct msg_peers *m)
     before = map_get(&p->sets, hash_hex(&m->pack, hex));
     s->pack = m->pack;
     s->told_ms = loop_now_ms(p->o.loop);
-    if (before != NULL)
+    if (before != NULL) {
         s->edges = before->edges;
+        memcpy(s->banned, before->banned, sizeof(s->banned));
+        s->nbanned = before->nbanned;
+        before->nbanned = 0;
+    }
     s->peers = mem_calloc(m->peers.count + 1, sizeof(*s->peers));
     for (size_t i = 0; i < m->peers.count; i++)
         add_wanted(p, s, before, &items[i]);
@@ -364,6 +397,17 @@ void peers_set(struct peers *p, const struct msg_peers *m)
     tell_racks(p, s);
     if (p->gone == NULL)
         connect_missing(p);
+}
+
+size_t peers_banned(const struct peers *p, const struct hash *pack, const char *ret[BANNED_MAX])
+{
+    char hex[HASH_HEX];
+    const struct set *s = map_get(&p->sets, hash_hex(pack, hex));
+    size_t n = s == NULL ? 0 : s->nbanned;
+
+    for (size_t i = 0; i < n; i++)
+        ret[i] = s->banned[i];
+    return n;
 }
 
 struct peers_edges peers_edges(const struct peers *p, const struct hash *pack)

@@ -43,6 +43,9 @@ struct peers_edges {
     uint32_t named, stale;
 };
 struct peers_edges peers_edges(const struct peers *p, const struct hash *pack);
+/* Those that were named for a pack, and banned: for wrong bytes, or messages that are none. Borrowed until the
+ * pack is forgotten. */
+size_t peers_banned(const struct peers *p, const struct hash *pack, const char *ret[BANNED_MAX]);
 /* Closes everything; gone(ctx) fires once, from the loop, when all links are closed. */
 void peers_close(struct peers *p, void (*gone)(void *ctx), void *ctx);
 void peers_free(struct peers *p); /* after gone() */

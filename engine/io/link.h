@@ -65,6 +65,8 @@ void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t p
 /* From now on who has that name is not let in and not connected to, whatever its certificate; links that
  * are open stay. Until the process ends. Beyond LINK_DENIED_MAX: forgotten. */
 void link_identity_deny(struct link_identity *i, enum link_role role, const char *id);
+/* Is it so, by that or because it sent malformed messages? */
+bool link_identity_denies(const struct link_identity *i, enum link_role role, const char *id);
 
 struct link_counts {
     uint64_t malformed; /* open links that ended by a malformed message */

@@ -85,7 +85,6 @@ struct link_identity {
 
 /* The other side of an open link sent what is no message. */
 void link_identity_offended(struct link_identity *i, enum link_role role, const char *id);
-bool link_identity_denies(const struct link_identity *i, enum link_role role, const char *id);
 
 struct link {
     enum link_state state;

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "region/seed.h"
 #include "rollout/swarm_json.h"
+#include "wire/doc.h"
 
 struct seed_told {
     struct hash pack;
@@ -45,6 +46,23 @@ static void *copy_of(const struct msg_progress *m)
     return copy;
 }
 
+/* Whom it accuses may be anybody, but must have a name that a machine can have. */
+static void keep_names(struct msg_progress *m)
+{
+    struct msg_fetch *f = m->fetch.items;
+    struct msg_banned *banned = m->fetch.count == 0 ? NULL : f->banned.items;
+    size_t n = 0;
+
+    for (size_t i = 0; banned != NULL && i < f->banned.count; i++) {
+        if (doc_check_name("machine", banned[i].machine, NULL) == 0)
+            banned[n++] = banned[i];
+        else
+            free(banned[i].machine);
+    }
+    if (banned != NULL)
+        f->banned.count = n;
+}
+
 void seed_told_take(struct seed_told *t, const char *machine, const struct msg_progress *m)
 {
     enum { AGAIN = 2, MORE = 64 * LEAF_BYTES };
@@ -58,6 +76,8 @@ void seed_told_take(struct seed_told *t, const char *machine, const struct msg_p
     if (map_get(&t->machines, machine) == NULL && t->machines.count >= SEED_MACHINES_MAX)
         return;
     copy = copy_of(m);
+    if (copy != NULL)
+        keep_names(copy);
     if (copy != NULL)
         codec_free(msg_codec(MSG_PROGRESS), map_put(&t->machines, machine, copy));
 }
@@ -85,7 +105,8 @@ static json_t *view_of(const struct seed_told *t, uint64_t sent_bytes)
 void seed_told_json(const struct seed_told *t, uint64_t sent_bytes, struct buf *out)
 {
     AUTO_JSON *view = view_of(t, sent_bytes);
-    AUTO_FREE char *text = json_text(view);
+    AUTO_FREE char *text =
+        json_dumps(view, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
 
     buf_printf(out, "\"swarm\":%s", text);
 }

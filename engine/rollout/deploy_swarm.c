@@ -67,11 +67,12 @@ static void watch_peers(struct step *s, const char *region, const struct msg_swa
 
     for (size_t i = 0; i < m->offenders.count; i++) {
         if (tell_once(s, "swarm_banned", region, offenders[i].machine))
-            act_event(s, "swarm_banned",
-                      json_pack("{s:s,s:s,s:I}", "region", region, "machine", offenders[i].machine,
-                                "by", (json_int_t)offenders[i].by),
-                      "machine %s of region %s was banned by %llu others: it gave wrong bytes",
-                      offenders[i].machine, region, (unsigned long long)offenders[i].by);
+            act_event(
+                s, "swarm_banned",
+                json_pack("{s:s,s:s,s:I}", "region", region, "machine", offenders[i].machine, "by",
+                          (json_int_t)offenders[i].by),
+                "machine %s of region %s was banned by %llu others, for wrong bytes or messages",
+                offenders[i].machine, region, (unsigned long long)offenders[i].by);
     }
     if (m->edges >= DEPLOY_SWARM_EDGES && m->stale * PERCENT > m->edges * DEPLOY_SWARM_STALE &&
         tell_once(s, "swarm_stale", region, ""))

@@ -54,5 +54,8 @@ check "and banned" [ "$(total banned)" -ge 1 ]
 check "by the seed, too, who sent it what is no message" [ "$(tail -n 1 "$TMP/seed.out" | jq .banned)" -ge 2 ]
 check "which it counts" [ "$(tail -n 1 "$TMP/seed.out" | jq .malformed)" -ge 6 ]
 check "and whom it refused" [ "$(tail -n 1 "$TMP/seed.out" | jq .refused)" -ge 1 ]
+check "the seed is told whom the machines have banned" \
+    [ "$(tail -n 1 "$TMP/seed.out" | jq '[.swarm.offenders[] | select(.banned_by >= 1)] | length')" -ge 1 ]
+check "and how it went for those who meant well" [ "$(tail -n 1 "$TMP/seed.out" | jq .swarm.fetched)" = 9 ]
 check "and says so while it runs" grep -q '"event":"offenders"' "$TMP/seed.out"
 check_no_leftovers

@@ -161,7 +161,7 @@ static void setup_town(struct town *t)
 
 static void close_town(struct town *t)
 {
-    for (int i = 0; i < MACHINES; i++)
+    for (int i = t->m[0].gone ? 1 : 0; i < MACHINES; i++)
         peers_close(t->m[i].peers, gone, &t->m[i]);
     until(t, all_gone);
     work_pool_free(t->pool);
@@ -206,6 +206,38 @@ static void test_a_pack_travels(void **state)
     assert_int_equal(t.m[2].fetch.peer_bytes, PACK_BYTES);
     peers_forget(t.m[1].peers, &t.pack);
     peers_forget(t.m[1].peers, &t.pack);
+    close_town(&t);
+}
+
+static bool zero_is_alone(struct town *t)
+{
+    const char *banned[BANNED_MAX];
+
+    return t->m[0].gone && peers_banned(t->m[1].peers, &t->pack, banned) == 1 &&
+           strcmp(banned[0], link_identity_id(t->m[0].self)) == 0;
+}
+
+/* Whoever is banned is remembered with the packs that it was named for. */
+static void test_who_is_banned_is_named(void **state)
+{
+    const char *banned[BANNED_MAX];
+    struct town t;
+
+    (void)state;
+    setup_town(&t);
+    for (int i = 1; i < MACHINES; i++)
+        exchange_fetch_start(t.m[i].x, &t.m[i].fetch, &t.pack, fetched);
+    tell(&t, 1, 0, NULL);
+    tell(&t, 2, 1, NULL);
+    until(&t, both_done);
+    assert_int_equal(peers_banned(t.m[1].peers, &t.pack, banned), 0);
+    link_identity_deny(t.m[1].self, ROLE_AGENT, link_identity_id(t.m[0].self));
+    peers_close(t.m[0].peers, gone, &t.m[0]); /* the link ends */
+    until(&t, zero_is_alone);
+    tell(&t, 1, 2, NULL); /* it is named no more, and remembered */
+    assert_int_equal(peers_banned(t.m[1].peers, &t.pack, banned), 1);
+    peers_forget(t.m[1].peers, &t.pack);
+    assert_int_equal(peers_banned(t.m[1].peers, &t.pack, banned), 0);
     close_town(&t);
 }
 
@@ -301,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_host_for_others),
         cmocka_unit_test(test_a_pack_travels),
         cmocka_unit_test(test_who_is_dead_is_stale),
+        cmocka_unit_test(test_who_is_banned_is_named),
         cmocka_unit_test(test_a_wrong_name_is_not_believed),
         cmocka_unit_test(test_addresses_that_cannot_be_used),
     };
