@@ -318,6 +318,32 @@ static void test_joins_in_vain(void **state)
     end(&u.w);
 }
 
+/* Back to the release before, which is on disk: nothing is fetched, whether its packs are kept or not,
+ * and neither by an agent that has just begun. */
+static void test_back(void **state)
+{
+    struct upgrade u;
+    AUTO_FREE char *packs = NULL;
+    uint64_t before;
+
+    (void)state;
+    start_upgrade(&u);
+    deploy(&u.w, "d-2", &u.two);
+    before = sent(&u.w);
+    deploy(&u.w, "d-3", &u.one);
+    assert_int_equal(sent(&u.w), before);
+    world_end_agent(&u.w, SIGKILL);
+    packs = mem_printf("%s/packs", u.w.root);
+    tmpdir_remove(packs);
+    u.w.reports = 0;
+    world_agent(&u.w, true);
+    deploy(&u.w, "d-4", &u.two);
+    deploy(&u.w, "d-5", &u.one);
+    assert_int_equal(sent(&u.w), before);
+    assert_sound(&u.w, &u.one, &u.a);
+    end(&u.w);
+}
+
 static bool knows_plan(struct world *w)
 {
     return w->told.wanted_bytes > 0 && hash_equal(&w->told.release, &w->want_release);
@@ -484,6 +510,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_joins_live),
         cmocka_unit_test(test_joins_in_vain),
         cmocka_unit_test(test_offered_before_it_is_there),
+        cmocka_unit_test(test_back),
         cmocka_unit_test(test_withdrawn),
         cmocka_unit_test(test_kept_packs),
         cmocka_unit_test(test_packs_are_freed),
