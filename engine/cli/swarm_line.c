@@ -31,7 +31,7 @@ static void add_time(struct buf *out, const json_t *swarm)
         buf_printf(out, "p50 %.2f, p99 %.2f, max %.2f x size/%s", number_of(ratio, "p50"),
                    number_of(ratio, "p99"), number_of(ratio, "max"), rate_word(swarm));
     else if (json_is_object(seconds))
-        buf_printf(out, "p50 %.1f, p99 %.1f, max %.1f s", number_of(seconds, "p50"),
+        buf_printf(out, "p50 %.2f, p99 %.2f, max %.2f s", number_of(seconds, "p50"),
                    number_of(seconds, "p99"), number_of(seconds, "max"));
     if (int_of(swarm, "late") > 0) {
         part(out);

@@ -19,7 +19,7 @@ static void each_part_is_there_if_it_says_something(void **state)
           "p50 1.04, p99 1.10, max 1.31 x size/limit; 2 late; 2.1 copies from seeds; 6 % between "
           "racks; 12 leaves stolen; 3 of 120 peers stale; 4 wrong leaves; 2 machines banned" },
         { "{\"ratio\":null,\"seconds\":{\"p50\":0.21,\"p99\":0.5,\"max\":0.61},\"offenders\":[{}]}",
-          "p50 0.2, p99 0.5, max 0.6 s; 1 machine banned" },
+          "p50 0.21, p99 0.50, max 0.61 s; 1 machine banned" },
         { "{\"ratio\":{\"p50\":1,\"p99\":2,\"max\":2},\"rate_from\":{\"limit\":0,\"link\":0,"
           "\"observed\":9}}",
           "p50 1.00, p99 2.00, max 2.00 x size/observed rate" },
