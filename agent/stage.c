@@ -132,7 +132,10 @@ bool stage_progress(struct stage *s, struct stage_progress *ret)
     ret->wanted_bytes = s->wanted_bytes > ret->staged_bytes ? s->wanted_bytes : ret->staged_bytes;
     if (full_bytes > ret->wanted_bytes)
         ret->saved_bytes = full_bytes - ret->wanted_bytes;
-    measure(s, &ret->fetched);
+    if (s->receipt.measured) /* what is written down is what is told */
+        ret->fetched = s->receipt.fetched;
+    else
+        measure(s, &ret->fetched);
     ret->measured = true;
     if (s->step == STEP_APPLY)
         assembly_applied(s->assembly, &ret->applied_bytes, &ret->apply_bytes);
