@@ -163,9 +163,10 @@ $(OUT)/libtest.a: $(test_lib_obj)
 test_libs := $(test_lib_obj) $(OUT)/libagent.a $(OUT)/libslipway.a
 
 # These count what is decoded.
-$(OUT)/unit/store/test_delta_killed: LDFLAGS += -Wl,--wrap=delta_read_two
-$(OUT)/unit/store/test_delta_killed $(OUT)/unit/agent/test_assemble_killed: LDFLAGS += \
-	-Wl,--wrap=delta_read_segment,--wrap=full_read_segment
+$(OUT)/unit/store/test_delta_killed: LDFLAGS += \
+	-Wl,--wrap=delta_read_two,--wrap=delta_read_segment,--wrap=full_read_segment
+$(OUT)/unit/agent/test_assemble_killed: LDFLAGS += \
+	-Wl,--wrap=delta_read_segment,--wrap=full_read_segments
 
 $(OUT)/unit/%: $(OUT)/obj/tests/unit/%.o $(test_libs)
 	@mkdir -p $(@D)

@@ -93,6 +93,22 @@ static int reserve(const struct assembly *a, struct err *err)
     return 0;
 }
 
+/* What is about to be written needs no reserve any more; what is not keeps it. */
+static void reserve_less(const struct assembly *a, const struct bitmap *take)
+{
+    AUTO_FREE char *path = reserve_path(a);
+    uint64_t room = unpack_room_bytes(a->unpack), taken = 0;
+
+    for (size_t i = 0; i < a->manifest->nsegments; i++) {
+        if (bitmap_get(take, i) && unpack_needed(a->unpack, i))
+            taken += manifest_segment_bytes(a->manifest, i);
+    }
+    if (taken >= room)
+        (void)unlink(path);
+    else if (truncate(path, (off_t)(room - taken)) < 0 && errno != ENOENT)
+        log_warn("%s keeps its size: %s", path, strerror(errno));
+}
+
 static void unreserve(const struct assembly *a)
 {
     AUTO_FREE char *path = reserve_path(a);
@@ -298,6 +314,17 @@ int assembly_plan(struct assembly *a, struct offer *const *offers, size_t n,
     return -(int)err->code;
 }
 
+size_t assembly_ripe(const struct assembly *a, const struct offer *o, const struct bitmap *take,
+                     const struct bitmap *here, size_t max, struct bitmap *ret)
+{
+    bitmap_init(ret, a->manifest->nsegments);
+    for (size_t i = 0; i < a->manifest->nsegments && ret->set < max; i++) {
+        if (bitmap_get(take, i) && unpack_needed(a->unpack, i) && offer_can_give(o, i, here))
+            bitmap_put(ret, i, true);
+    }
+    return ret->set;
+}
+
 int assembly_apply(struct assembly *a, struct offer *o, const char *path, const struct bitmap *take,
                    size_t *ret_refused, struct err *err)
 {
@@ -312,7 +339,7 @@ int assembly_apply(struct assembly *a, struct offer *o, const char *path, const 
     }
     atomic_store(&a->applied, 0);
     atomic_store(&a->to_apply, bytes);
-    unreserve(a);
+    reserve_less(a, take);
     r = offer_read(o, path, &t, a->bases, err);
     if (r > 0)
         r = err_set(err, ERR_CORRUPT, "the pack's table ends behind it");

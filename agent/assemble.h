@@ -67,6 +67,11 @@ bool assembly_is_given(const struct assembly *a, const struct offer *o);
 MUST_CHECK int assembly_plan(struct assembly *a, struct offer *const *offers, size_t n,
                              const struct bitmap *here, struct plan *ret, struct err *err);
 
+/* Sets *ret, of 0 bits before, to at most max segments of `take` that can be had from the leaves that are
+ * here; o is ready. Their number. Does not block. */
+size_t assembly_ripe(const struct assembly *a, const struct offer *o, const struct bitmap *take,
+                     const struct bitmap *here, size_t max, struct bitmap *ret);
+
 /* offer_apply(), and offer_read() before that if need be. */
 MUST_CHECK int assembly_apply(struct assembly *a, struct offer *o, const char *path,
                               const struct bitmap *take, size_t *ret_refused, struct err *err);

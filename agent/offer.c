@@ -8,6 +8,9 @@
 #include "delta/decode.h"
 #include "io/files.h"
 
+/* Segments of a full pack: two are hashed in little more time than one. */
+enum { TOGETHER = 2 };
+
 struct offer {
     struct hash pack, target, base;
     enum pack_kind kind;
@@ -77,6 +80,25 @@ bool offer_is_ready(const struct offer *o)
 bool offer_gives(const struct offer *o, size_t segment)
 {
     return bitmap_get(&o->gives, segment);
+}
+
+static bool are_here(const struct bitmap *here, uint64_t at, uint64_t len)
+{
+    for (size_t i = (size_t)(at / LEAF_BYTES); len > 0 && i <= (at + len - 1) / LEAF_BYTES; i++) {
+        if (i >= here->bits || !bitmap_get(here, i))
+            return false;
+    }
+    return true;
+}
+
+bool offer_can_give(const struct offer *o, size_t segment, const struct bitmap *here)
+{
+    const struct planner_part *part = &o->parts[segment];
+    bool all = bitmap_get(&o->gives, segment);
+
+    for (size_t k = 0; all && k < PLANNER_RANGES; k++)
+        all = are_here(here, part->at[k], part->len[k]);
+    return all;
 }
 
 void offer_take_manifest(struct offer *o, struct manifest *m)
@@ -283,7 +305,7 @@ struct giving {
     const struct offer_use *use;
     size_t refused;
     int fd;
-    unsigned char *segment;
+    unsigned char *segments; /* room for TOGETHER */
 };
 
 static int read_base(void *ctx, size_t entry, void *data, size_t len, uint64_t offset,
@@ -298,7 +320,7 @@ static int read_base(void *ctx, size_t entry, void *data, size_t len, uint64_t o
 static int decode_delta(struct giving *g, struct delta_decoder *decoder, size_t i)
 {
     struct err why = ERR_INIT;
-    int r = delta_read_segment(decoder, i, g->segment, &why);
+    int r = delta_read_segment(decoder, i, g->segments, &why);
 
     if (r < 0) {
         if (g->refused++ == 0)
@@ -309,26 +331,58 @@ static int decode_delta(struct giving *g, struct delta_decoder *decoder, size_t 
     return r;
 }
 
+static bool is_wanted(const struct giving *g, size_t i)
+{
+    return unpack_needed(g->use->unpack, i) && bitmap_get(g->use->take, i);
+}
+
+static int write_segment(struct giving *g, size_t i, size_t k, struct err *err)
+{
+    return unpack_checked(g->use->unpack, i, g->segments + k * SEGMENT_BYTES,
+                          manifest_segment_bytes(g->use->target->manifest, i), err);
+}
+
+static int give_delta(struct giving *g, struct delta_decoder *decoder, const size_t *segments,
+                      size_t n, struct err *err)
+{
+    int r = 0;
+
+    for (size_t k = 0; r == 0 && k < n; k++) {
+        if (decode_delta(g, decoder, segments[k]) == 0)
+            r = write_segment(g, segments[k], 0, err);
+    }
+    return r;
+}
+
+static int give_full(struct giving *g, struct full_decoder *decoder, const size_t *segments,
+                     size_t n, struct err *err)
+{
+    int r = full_read_segments(decoder, g->o->full, g->use->target->manifest, segments, n,
+                               read_pack, &g->fd, g->segments, err);
+
+    for (size_t k = 0; r == 0 && k < n; k++)
+        r = write_segment(g, segments[k], k, err);
+    return r;
+}
+
 static int give_all(struct giving *g, struct delta_decoder *delta, struct full_decoder *full,
                     struct err *err)
 {
     const struct manifest *m = g->use->target->manifest;
+    size_t some[TOGETHER], n = 0;
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < m->nsegments; i++) {
-        size_t bytes = manifest_segment_bytes(m, i);
-
-        if (!unpack_needed(g->use->unpack, i) || !bitmap_get(g->use->take, i))
+        if (is_wanted(g, i)) {
+            atomic_fetch_add(g->use->done_bytes, manifest_segment_bytes(m, i));
+            some[n++] = i;
+        }
+        if (n == 0 || (n < TOGETHER && i + 1 < m->nsegments))
             continue;
         if (atomic_load(g->use->cancelled))
             return err_set(err, ERR_CANCELLED, "another release is wanted");
-        atomic_fetch_add(g->use->done_bytes, bytes);
-        if (delta != NULL && decode_delta(g, delta, i) < 0)
-            continue;
-        if (full != NULL)
-            r = full_read_segment(full, g->o->full, m, i, read_pack, &g->fd, g->segment, err);
-        if (r == 0)
-            r = unpack_checked(g->use->unpack, i, g->segment, bytes, err);
+        r = delta != NULL ? give_delta(g, delta, some, n, err) : give_full(g, full, some, n, err);
+        n = 0;
     }
     return r;
 }
@@ -342,9 +396,9 @@ static int give(struct giving *g, struct err *err)
     struct full_decoder *full = delta != NULL ? NULL : full_decoder_new();
     int r;
 
-    g->segment = mem_alloc(SEGMENT_BYTES);
+    g->segments = mem_alloc(TOGETHER * (size_t)SEGMENT_BYTES);
     r = give_all(g, delta, full, err);
-    free(g->segment);
+    free(g->segments);
     delta_decoder_free(delta);
     full_decoder_free(full);
     return blame(r, err);

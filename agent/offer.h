@@ -50,6 +50,8 @@ MUST_CHECK int offer_read(struct offer *o, const char *path, const struct offer_
                           const struct bases *b, struct err *err);
 bool offer_is_ready(const struct offer *o);
 bool offer_gives(const struct offer *o, size_t segment); /* it is ready */
+/* It is ready: are all leaves among `here` that it needs to give that segment? */
+bool offer_can_give(const struct offer *o, size_t segment, const struct bitmap *here);
 void offer_planner(const struct offer *o, struct planner_pack *ret);
 
 struct offer_use { /* borrowed */

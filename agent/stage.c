@@ -19,6 +19,7 @@ static void destroy(struct stage *s)
         bitmap_release(&s->here[k]);
     }
     plan_release(&s->plan);
+    bitmap_release(&s->ripe);
     free(s->o.doc.data);
     free(s->deployment);
     free(s->packs_dir);

@@ -6,9 +6,10 @@
  *   PLAN      looks at the packs: index, head (where the table lies), for a delta whose base is no
  *             release here its base's manifest; then, in the pool, which leaves of which packs are the
  *             fewest bytes (planner.h)
- *   FETCH     one pack of the plan, deltas first (exchange.h)
- *   APPLY     in the pool: the segments that it gives are decoded, verified and written; then PLAN again
- *             if something is still needed
+ *   FETCH     one pack of the plan, deltas first (exchange.h); meanwhile, in the pool, segments whose leaves
+ *             are here are decoded, verified and written
+ *   APPLY     in the pool: the rest of the segments that it gives; then PLAN again if something is still
+ *             needed
  *   FINISH    in the pool: fsync; rename
  *
  * A delta whose base is no release here, and whose base's manifest nobody gives in STAGE_MANIFEST_MS, is
@@ -47,6 +48,8 @@ enum {
     STAGE_IMPATIENCE_MS = 500, /* for another delta's index then, when one has not come */
     STAGE_MANIFEST_MS = 3000,  /* for the manifest of a delta's base: nobody may have it any more */
     STAGE_INDEX_MS = 5000,     /* for the full pack's size, when nothing is needed */
+    STAGE_EARLY_MS = 100, /* between looks for segments that can be had while more is fetched */
+    STAGE_EARLY_SEGMENTS = 16, /* at a time: something else may have to be done */
 };
 
 /* Shares of the machine's links, while several services are staged. */

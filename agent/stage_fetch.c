@@ -140,6 +140,70 @@ static void stage_apply(struct stage *s)
     stage_submit(s, run_apply, applied);
 }
 
+/* --- apply while more comes --- */
+
+static void run_early(struct work *w)
+{
+    struct stage *s = CONTAINER_OF(w, struct stage, work);
+
+    s->status = assembly_apply(s->assembly, s->packs[s->part].offer, s->path, &s->ripe, &s->refused,
+                               &s->err);
+}
+
+static void early_done(struct work *w)
+{
+    struct stage *s = CONTAINER_OF(w, struct stage, work);
+
+    if (stage_worked(s))
+        return;
+    s->early_ends = s->status < 0 || s->refused > 0;
+    if (s->early_ends && s->status < 0)
+        log_debug("not applied yet: %s", s->err.text);
+    s->err = (struct err)ERR_INIT;
+    if (s->fetched || s->fetch_failed) {
+        stage_stop_look(s);
+        stage_after_fetch(s);
+    } else if (s->packs[s->part].withdrawn) {
+        stage_leave_withdrawn(s);
+    } else {
+        (void)stage_look(s);
+    }
+}
+
+/* Of a pack whose table has not been read: is it here? Then no segment is ripe yet, and it is read. */
+static bool is_ripe(struct stage *s, const struct bitmap *here)
+{
+    const struct offer *o = s->packs[s->part].offer;
+    size_t segments = assembly_segments(s->assembly), head = offer_head_leaves(o, segments);
+
+    bitmap_release(&s->ripe);
+    if (offer_is_ready(o))
+        return assembly_ripe(s->assembly, o, &s->plan.take[s->part], here, STAGE_EARLY_SEGMENTS,
+                             &s->ripe) > 0;
+    bitmap_init(&s->ripe, segments);
+    for (size_t i = 0; i < head; i++) {
+        if (i >= here->bits || !bitmap_get(here, i))
+            return false;
+    }
+    return true;
+}
+
+static void look_early(struct timer *t)
+{
+    struct stage *s = CONTAINER_OF(t, struct stage, early);
+    const struct hash *pack = &s->packs[s->part].hash;
+    const struct bitmap *here = exchange_bitmap(s->o.exchange, pack);
+    char hex[HASH_HEX];
+
+    if (s->working || (s->look != LOOK_NONE && s->look != LOOK_INDEX) || s->early_ends ||
+        here == NULL || !is_ripe(s, here))
+        return; /* a look that may soon want the pool goes first */
+    free(s->path);
+    s->path = mem_printf("%s/%s.pack", s->packs_dir, hash_hex(pack, hex));
+    s->refused = 0;
+    stage_submit(s, run_early, early_done);
+}
+
 /* --- fetch --- */
 
 uint64_t stage_remaining(const struct stage *s)
@@ -154,6 +218,7 @@ uint64_t stage_remaining(const struct stage *s)
 void stage_stop_fetch(struct stage *s)
 {
     timer_stop(&s->stall);
+    timer_stop(&s->early);
     exchange_fetch_cancel(&s->fetch);
 }
 
@@ -172,11 +237,12 @@ static void fetched(struct exchange_fetch *f, int status)
     struct stage *s = CONTAINER_OF(f, struct stage, fetch);
 
     timer_stop(&s->stall);
+    timer_stop(&s->early);
     s->fetched = status >= 0;
     s->fetch_failed = status < 0;
     s->fetch_err = f->err;
     if (s->working)
-        return; /* a table is being read, and err is the pool's: then */
+        return; /* the pool reads a table, or applies, and err is its: then */
     stage_stop_look(s);
     stage_after_fetch(s);
 }
@@ -231,6 +297,8 @@ static void fetch_part(struct stage *s)
         s->moved_bytes = 0;
         timer_start(s->o.loop, &s->stall, STAGE_LOOK_MS, STAGE_LOOK_MS, stalled);
     }
+    s->early_ends = false;
+    timer_start(s->o.loop, &s->early, STAGE_EARLY_MS, STAGE_EARLY_MS, look_early);
     s->fetch.weight = s->o.weight;
     s->fetch.tally = &s->tally;
     if (bitmap_full(leaves))

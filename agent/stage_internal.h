@@ -4,7 +4,8 @@
  *   stage_look.c   what the packs are and need: indexes, heads, tables
  *   stage_fetch.c  plan, fetch, apply, and again
  *
- * Two things run at a time at most: the step, and, beside a fetch, a look at packs that have come since.
+ * Two things run at a time at most: the step, and, beside a fetch, a look at packs that have come since, or
+ * the pool applying what of the pack has come.
  * Offers and assembly belong to the work pool while `work` is in it. */
 #ifndef AGENT_STAGE_INTERNAL_H
 #define AGENT_STAGE_INTERNAL_H
@@ -74,7 +75,10 @@ struct stage {
     struct exchange_fetch fetch;
     struct timer stall;
     uint64_t moved_bytes; /* by the fetch, when `stall` last looked */
-    bool fetched;         /* and the pool is busy with a table */
+    struct timer early;   /* what has come of it is applied meanwhile */
+    struct bitmap ripe;   /* segments, in the pool's hands */
+    bool early_ends;      /* something was wrong: STEP_APPLY will find it, too, and act */
+    bool fetched;         /* and the pool is busy with a table, or early */
     bool fetch_failed;    /* likewise; why: */
     struct err fetch_err;
     char *path; /* of the pack in the pool's hands */

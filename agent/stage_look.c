@@ -21,6 +21,8 @@ static void ended(struct stage *s)
 {
     s->look = LOOK_NONE;
     timer_stop(&s->limit);
+    if (s->working)
+        return; /* what is applied meanwhile goes on from here */
     if (s->step == STEP_FETCH && s->packs[s->part].withdrawn)
         stage_leave_withdrawn(s);
     else if (s->step == STEP_PLAN)

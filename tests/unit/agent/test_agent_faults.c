@@ -61,6 +61,53 @@ static void test_killed_while_fetching(void **state)
     end(&w);
 }
 
+static bool has_nearly_all(struct world *w)
+{
+    return exchange_counts(w->exchange).sent_bytes > BALLAST - 4 * LEAF_BYTES;
+}
+
+/* Bytes of its ballast that are in the tree that is being staged. */
+static uint64_t staged_bytes(const struct world *w, const struct hash *release)
+{
+    char hex[HASH_HEX];
+    AUTO_FREE char *path = mem_printf("%s/services/web/releases/%s.tmp/staging/tree/ballast",
+                                      w->root, hash_hex(release, hex));
+    struct stat st;
+
+    return stat(path, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
+static bool has_staged_some(struct world *w)
+{
+    return staged_bytes(w, &w->want_release) >= SEGMENT_BYTES;
+}
+
+/* What has come is in the tree before the rest comes; killed then, that is not decoded again. */
+static void test_applies_while_it_fetches(void **state)
+{
+    struct release_spec big = { .script = WORLD_SERVE, .ballast = BALLAST };
+    struct world w;
+    struct hash one;
+
+    (void)state;
+    world_start(&w);
+    one = w.want_release = world_release(&w, "web", "1111", &big);
+    exchange_limit(w.exchange, BALLAST, 0);
+    goal(&w, "d-1", &one, false);
+    world_agent(&w, true);
+    world_until(&w, has_nearly_all);
+    exchange_limit(w.exchange, 1000, 0);
+    world_until(&w, has_staged_some);
+    assert_null(w.report);
+    world_end_agent(&w, SIGKILL);
+    assert_true(staged_bytes(&w, &one) >= SEGMENT_BYTES);
+    exchange_limit(w.exchange, 0, 0);
+    world_agent(&w, true);
+    deploy(&w, "d-1", &one, PHASE_HEALTHY);
+    assert_in_range(exchange_counts(w.exchange).sent_bytes, BALLAST, BALLAST + BALLAST / 2);
+    end(&w);
+}
+
 static bool is_switching(struct world *w)
 {
     return w->report != NULL && w->report->phase == PHASE_ACTIVATED;
@@ -369,6 +416,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed_while_fetching),
+        cmocka_unit_test(test_applies_while_it_fetches),
         cmocka_unit_test(test_killed_in_trial),
         cmocka_unit_test(test_rotten_release_is_staged_anew),
         cmocka_unit_test(test_wrong_pack),

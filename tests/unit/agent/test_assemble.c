@@ -71,7 +71,9 @@ static int apply(struct assembly *a, const struct made *m, const char *path, str
     return r;
 }
 
-static const struct receipt receipt = { "d-1", 5, 3, 2, 7 };
+static const struct receipt receipt = {
+    .deployment = "d-1", .wanted_bytes = 5, .seed_bytes = 3, .peer_bytes = 2, .saved_bytes = 7
+};
 
 static struct assembly_spec spec_of(const char *dir, const struct made *m, const char *doc)
 {

@@ -18,8 +18,8 @@
 #include "store/publish_delta.h"
 #include "store/tree.h"
 
-/* One segment after the other: decoded, written. */
-enum { SEGMENTS_MAX = 128, IN_FLIGHT = 1 };
+/* Of a full pack two segments after the other: decoded, written. */
+enum { SEGMENTS_MAX = 128, IN_FLIGHT = 2 };
 
 /* Which segments were decoded, counted across processes. The linker leads the calls here. */
 static unsigned *decoded;
@@ -28,12 +28,12 @@ int __real_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *
                               struct err *err);
 int __wrap_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out,
                               struct err *err);
-int __real_full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
-                             size_t i, pack_read_at read, void *ctx, unsigned char *out,
-                             struct err *err);
-int __wrap_full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
-                             size_t i, pack_read_at read, void *ctx, unsigned char *out,
-                             struct err *err);
+int __real_full_read_segments(struct full_decoder *d, const struct full *f,
+                              const struct manifest *m, const size_t *segments, size_t n,
+                              pack_read_at read, void *ctx, unsigned char *out, struct err *err);
+int __wrap_full_read_segments(struct full_decoder *d, const struct full *f,
+                              const struct manifest *m, const size_t *segments, size_t n,
+                              pack_read_at read, void *ctx, unsigned char *out, struct err *err);
 
 int __wrap_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out,
                               struct err *err)
@@ -42,12 +42,13 @@ int __wrap_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *
     return __real_delta_read_segment(d, i, out, err);
 }
 
-int __wrap_full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
-                             size_t i, pack_read_at read, void *ctx, unsigned char *out,
-                             struct err *err)
+int __wrap_full_read_segments(struct full_decoder *d, const struct full *f,
+                              const struct manifest *m, const size_t *segments, size_t n,
+                              pack_read_at read, void *ctx, unsigned char *out, struct err *err)
 {
-    decoded[i]++;
-    return __real_full_read_segment(d, f, m, i, read, ctx, out, err);
+    for (size_t k = 0; k < n; k++)
+        decoded[segments[k]]++;
+    return __real_full_read_segments(d, f, m, segments, n, read, ctx, out, err);
 }
 
 /* A release as it comes from the region: its artifact, and one pack of it as a file. */
@@ -102,7 +103,9 @@ static int stage(void *arg)
 {
     const struct scene *s = arg;
     const struct coming *c = s->coming;
-    struct receipt receipt = { "d-1", 5, 3, 2, 7 };
+    struct receipt receipt = {
+        .deployment = "d-1", .wanted_bytes = 5, .seed_bytes = 3, .peer_bytes = 2, .saved_bytes = 7
+    };
     struct assembly_spec spec = {
         .dir = s->dir, .artifact = c->artifact, .release = release_of(c), .base = s->base
     };
