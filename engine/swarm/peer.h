@@ -52,7 +52,9 @@ enum {
     PEER_BACK_MS = 40,          /* that a link is asked nothing after REFUSE */
     PEER_ASKS = 8,              /* pieces asked of all machines together that are not slow: */
     PEER_SLOW = 3,              /* that answer not so many times later than is usual */
-    PEER_NODE_ASKS = 4,         /* of a node, at first; it shows only what it can give */
+    PEER_ASKS_MORE = 5,         /* at most, where a piece takes less than: */
+    PEER_LATENCY_MS = 150, /* a question's way and that of its first byte, on links that are full */
+    PEER_NODE_ASKS = 4,    /* of a node, at first; it shows only what it can give */
     PEER_NODE_ASKS_MAX = 16,
     PEER_ASKED_MAX = 4,      /* links asked for one leaf */
     PEER_QUEUE_MAX = 1024,   /* leaves that one link may want of all packs */

@@ -281,6 +281,15 @@ void peer_down_judge(struct peer_pack *k, int64_t now_ms)
 
 /* ---- asking ---- */
 
+/* While a question and its first byte are on their way, the downlink is to have something else to do: as
+ * many pieces more as come in that time. */
+static size_t asks_of(const struct peer_pack *k)
+{
+    double more = k->gap_ms > 0 ? PEER_LATENCY_MS / (k->gap_ms * (double)k->piece_leaves) : 0;
+
+    return PEER_ASKS + (more < PEER_ASKS_MORE ? (size_t)more : PEER_ASKS_MORE);
+}
+
 /* The pieces that a machine has asked for share its downlink. If it asked every link for some, all of
  * them would send to the least complete machine at a time, in which nobody can pass on what is not
  * whole, and their uplinks would idle: so few are open over all links together, one each if there are
@@ -289,13 +298,13 @@ void peer_down_judge(struct peer_pack *k, int64_t now_ms)
 static bool may_ask_link(const struct peer_view *v)
 {
     const struct peer_pack *k = v->pack;
-    size_t others = k->nviews - k->nslow;
+    size_t others = k->nviews - k->nslow, asks = asks_of(k);
 
     if (v->link->to_node)
         return v->open < v->window;
     if (v->slow)
         return v->open == 0;
-    return k->asks < PEER_ASKS && v->open < (others >= PEER_ASKS ? 1 : PEER_ASKS / others);
+    return k->asks < asks && v->open < (others >= asks ? 1 : asks / others);
 }
 
 static bool ask_one(struct peer *p, struct peer_view *v, int64_t now_ms)
@@ -337,7 +346,7 @@ static bool ask_any(struct peer *p, struct peer_pack *k, int64_t now_ms)
     LIST_EACH (&k->views, n) {
         struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
 
-        if (!v->link->to_node && k->asks >= PEER_ASKS && k->nslow == 0)
+        if (!v->link->to_node && k->asks >= asks_of(k) && k->nslow == 0)
             return false;
         if (!ask_one(p, v, now_ms))
             continue;
@@ -401,6 +410,17 @@ static void learn(struct peer_view *v, int64_t waited_ms)
         v->window--;
 }
 
+static void measure_gap(struct peer_pack *k, int64_t now_ms)
+{
+    int64_t gap_ms = now_ms - k->came_ms;
+
+    if (gap_ms > PEER_GAP_MAX_MS)
+        gap_ms = PEER_GAP_MAX_MS; /* a pause says little about what comes when it is over */
+    if (k->came_ms > 0)
+        k->gap_ms = k->gap_ms > 0 ? k->gap_ms * 0.95 + (double)gap_ms * 0.05 : (double)gap_ms;
+    k->came_ms = now_ms;
+}
+
 bool peer_down_takes(struct peer *p, struct peer_view *v, uint32_t leaf, int64_t now_ms)
 {
     struct peer_pack *k = v->pack;
@@ -411,6 +431,7 @@ bool peer_down_takes(struct peer *p, struct peer_view *v, uint32_t leaf, int64_t
         peer_accuse(p, v, "a leaf number that its pack does not have");
         return false;
     }
+    measure_gap(k, now_ms);
     v->link->moved_ms = now_ms;
     v->link->quiet_ms = 0;
     takes = !bitmap_get(&k->have, leaf) && !bitmap_get(&k->arriving, leaf);

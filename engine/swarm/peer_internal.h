@@ -102,6 +102,8 @@ struct peer_pack {
     size_t asks;                  /* of nasked: of machines that are not slow */
     size_t nslow;                 /* views */
     double answer_ms;             /* of all links */
+    double gap_ms;                /* average between two leaves that come; 0: not known */
+    int64_t came_ms;              /* when the last came */
     int64_t tell_ms, tell_far_ms; /* when HAVEs are due, to machines and to nodes; 0: none */
     /* a node's */
     bool shows;
@@ -149,6 +151,7 @@ struct peer {
 
 enum {
     PEER_CHECK_MS = 250,
+    PEER_GAP_MAX_MS = 2000,
     PEER_END_CHECK_MS = 50,
     PEER_END = 4,        /* leaves that are lacking, or that share of all: */
     PEER_END_SHARE = 50, /* then one more link is asked for each */

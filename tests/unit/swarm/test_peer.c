@@ -360,7 +360,7 @@ static void who_is_slow_does_not_count(void **state)
     for (size_t round = 0; round < 8; round++) {
         if (round < PEER_SLOW)
             assert_int_equal(count_open(open, LINKS_HERE), PEER_ASKS);
-        w.now_ms += 110;
+        w.now_ms += 1400;
         world_step(&w, (struct peer_event){ .kind = PEER_TICK });
         note_asked(&w, open);
         for (int i = 1; i < LINKS_HERE; i++) {
@@ -376,12 +376,65 @@ static void who_is_slow_does_not_count(void **state)
     for (int i = 0; i < 20 && open[0] < LEAVES; i++) {
         uint32_t leaf = open[0];
 
-        w.now_ms += 10;
+        w.now_ms += 200;
         open[0] = LEAVES;
         world_bring(&w, 0, leaf);
         note_asked(&w, open);
     }
     assert_int_equal(count_open(open, LINKS_HERE), PEER_ASKS);
+    world_close(&w);
+}
+
+enum { QUESTIONS = 1000 };
+
+/* In the order in which they were asked. */
+struct questions {
+    struct {
+        int link;
+        uint32_t leaf;
+    } of[QUESTIONS];
+    size_t first, end;
+};
+
+static void note_questions(struct questions *q, const struct world *w)
+{
+    for (size_t i = 0; i < w->nseen; i++)
+        if (w->seen[i].a.kind == PEER_WANT) {
+            assert_true(q->end < QUESTIONS);
+            q->of[q->end].link = w->seen[i].a.link;
+            q->of[q->end++].leaf = w->seen[i].a.first;
+        }
+}
+
+/* So many leaves come, ms apart; how many questions are open then. */
+static size_t open_after(struct questions *q, struct world *w, size_t leaves, int64_t ms)
+{
+    for (size_t n = 0; n < leaves; n++, q->first++) {
+        w->now_ms += ms;
+        world_bring(w, q->of[q->first].link, q->of[q->first].leaf);
+        note_questions(q, w);
+    }
+    return q->end - q->first;
+}
+
+/* Where leaves come fast, more of them are under way. */
+static void asks_follow_the_rate(void **state)
+{
+    enum { MANY = QUESTIONS - 100, LINKS_HERE = PEER_ASKS + PEER_ASKS_MORE + 2 };
+    static struct questions q;
+    struct world w;
+
+    (void)state;
+    world_open(&w, false, MANY, 0);
+    for (int i = 0; i < LINKS_HERE; i++)
+        (void)world_add_link(&w, 0, 0);
+    for (int i = 0; i < LINKS_HERE; i++) {
+        world_bitmap(&w, i, 0, MANY);
+        note_questions(&q, &w);
+    }
+    assert_int_equal(open_after(&q, &w, 0, 0), PEER_ASKS);
+    assert_int_equal(open_after(&q, &w, 200, 10), PEER_ASKS + PEER_ASKS_MORE);
+    assert_true(open_after(&q, &w, 200, 160) < PEER_ASKS + PEER_ASKS_MORE);
     world_close(&w);
 }
 
@@ -497,6 +550,7 @@ int main(void)
         cmocka_unit_test(who_refuses_is_asked_later_or_not_again),
         cmocka_unit_test(who_dawdles_loses_it_to_another),
         cmocka_unit_test(who_is_slow_does_not_count),
+        cmocka_unit_test(asks_follow_the_rate),
         cmocka_unit_test(at_the_end_two_are_asked),
         cmocka_unit_test(who_is_silent_is_left_alone_for_a_while),
         cmocka_unit_test(only_what_is_wanted_is_asked_for),
