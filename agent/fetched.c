@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "swarm/figures.h"
 
 int rate_parse(const char *text, uint64_t *ret)
 {
@@ -55,6 +56,8 @@ void fetched_rate(struct fetched *f, const struct fetched_rates *r)
         f->m.rate = r->link;
         f->m.rate_from = RATE_LINK;
     }
+    if (f->m.rate > FIGURES_RATE_MAX) /* a limit that limits nothing */
+        f->m.rate = FIGURES_RATE_MAX;
     if (f->m.rate < FETCHED_RATE_MIN) { /* nothing came yet, or nearly */
         f->m.rate = 0;
         f->m.rate_from = RATE_NONE;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "io/files.h"
 #include "stage_internal.h"
+#include "swarm/figures.h"
 
 static void destroy(struct stage *s)
 {
@@ -112,6 +113,8 @@ static void measure(struct stage *s, struct fetched *f)
 
     if (s->asking_ms > 0)
         ms += loop_now_ms(s->o.loop) - s->asking_ms;
+    if (ms > FIGURES_MS_MAX)
+        ms = FIGURES_MS_MAX;
     fetched_set(f, &s->tally);
     f->m.ms = (uint64_t)ms;
     f->m.done = s->complete;

@@ -432,7 +432,8 @@ const struct msg_progress *machine_progress(const struct machine_service *v, con
 }
 
 static void set_progress(const struct machines *ms, const struct machine *m,
-                         struct machine_service *v, const struct msg_progress *p)
+                         struct machine_service *v, const struct msg_progress *p,
+                         uint64_t limit_bytes)
 {
     size_t i = 0;
 
@@ -442,6 +443,7 @@ static void set_progress(const struct machines *ms, const struct machine *m,
     memmove(&v->progress[1], &v->progress[0], i * sizeof(*v->progress));
     v->progress[0] = msg_copy(MSG_PROGRESS, p);
     keep_known_only(ms, m, v->progress[0]);
+    figures_cut(v->progress[0], limit_bytes);
 }
 
 int machines_progress(struct machines *ms, struct machine *m, const struct msg_progress *p,
@@ -463,7 +465,7 @@ int machines_progress(struct machines *ms, struct machine *m, const struct msg_p
     }
     if (machine_progress(v, p->deployment) == NULL)
         v->refused = 0; /* it begins anew */
-    set_progress(ms, m, v, p);
+    set_progress(ms, m, v, p, limit_bytes);
     /* While it fetches it tells again after a restart; what has ended it may be too far away to tell. */
     if (p->fetch.count > 0 && ((const struct msg_fetch *)p->fetch.items)->done) {
         v->progress_unsaved = true;
@@ -478,7 +480,7 @@ void machines_restore_progress(struct machines *ms, struct machine *m, const str
 
     if (figures_check(p, 0, &err) < 0)
         return;
-    set_progress(ms, m, service_make(m, p->service), p);
+    set_progress(ms, m, service_make(m, p->service), p, 0);
     machines_touch(ms, p->service);
 }
 

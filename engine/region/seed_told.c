@@ -66,20 +66,22 @@ static void keep_names(struct msg_progress *m)
 void seed_told_take(struct seed_told *t, const char *machine, const struct msg_progress *m)
 {
     enum { AGAIN = 2, MORE = 64 * LEAF_BYTES };
+    uint64_t limit = AGAIN * t->bytes + MORE;
     struct err err = ERR_INIT;
     void *copy;
 
-    if (figures_check(m, AGAIN * t->bytes + MORE, &err) < 0) {
+    if (figures_check(m, limit, &err) < 0) {
         t->refused++;
         return;
     }
     if (map_get(&t->machines, machine) == NULL && t->machines.count >= SEED_MACHINES_MAX)
         return;
     copy = copy_of(m);
-    if (copy != NULL)
-        keep_names(copy);
-    if (copy != NULL)
-        codec_free(msg_codec(MSG_PROGRESS), map_put(&t->machines, machine, copy));
+    if (copy == NULL)
+        return;
+    keep_names(copy);
+    figures_cut(copy, limit);
+    codec_free(msg_codec(MSG_PROGRESS), map_put(&t->machines, machine, copy));
 }
 
 static json_t *view_of(const struct seed_told *t, uint64_t sent_bytes)

@@ -6,8 +6,9 @@
 #include "base/mem.h"
 
 enum {
-    ASKED_MAX = 8,       /* times that one leaf may come or be asked for, at the most */
-    LEAVES_MORE = 1024,  /* beside those of the packs */
+    ASKED_MAX = 8,      /* times that one leaf may come or be asked for, at the most */
+    LEAVES_MORE = 1024, /* beside those of the packs */
+    BURST_LEAVES = 64,
     FASTER_MAX = 4,      /* than its own rate, for as long as a second: bursts, coarse clocks */
     FASTER_MIN_MS = 1000 /* below that it may be anything */
 };
@@ -24,15 +25,12 @@ void figures_free(struct figures *f)
     free(f);
 }
 
-static int check_counts(const struct msg_fetch *f, uint64_t limit, struct err *err)
+/* What can have come in that time: limits let leaves pass whole, and what is short is measured coarsely. */
+static double most_bytes(const struct msg_fetch *f)
 {
-    uint64_t most = (limit / LEAF_BYTES + LEAVES_MORE) * ASKED_MAX;
+    double ms = (double)(f->ms > FASTER_MIN_MS ? f->ms : FASTER_MIN_MS);
 
-    if (f->stolen > most || f->doubled > most || f->useless > most || f->bad > most)
-        return err_set(err, ERR_INVALID, "more leaves than there are");
-    if (f->edges > FIGURES_EDGES_MAX || f->stale > f->edges)
-        return err_set(err, ERR_INVALID, "%u of %u edges are stale", f->stale, f->edges);
-    return 0;
+    return (double)f->rate * FASTER_MAX / 1000 * ms + BURST_LEAVES * (double)LEAF_BYTES;
 }
 
 static int check_fetch(const struct msg_fetch *f, uint64_t limit, struct err *err)
@@ -47,13 +45,27 @@ static int check_fetch(const struct msg_fetch *f, uint64_t limit, struct err *er
         return err_set(err, ERR_INVALID, "%llu ms", (unsigned long long)f->ms);
     if (f->bytes > limit || f->near_bytes > f->bytes || f->far_bytes > f->bytes - f->near_bytes)
         return err_set(err, ERR_INVALID, "more bytes than there are");
-    if (f->rate > 0 &&
-        (double)f->bytes > (double)f->rate * FASTER_MAX / 1000 *
-                               (double)(f->ms > FASTER_MIN_MS ? f->ms : FASTER_MIN_MS))
+    if (f->rate > 0 && (double)f->bytes > most_bytes(f))
         return err_set(err, ERR_INVALID, "%llu bytes in %llu ms by %llu bytes a second",
                        (unsigned long long)f->bytes, (unsigned long long)f->ms,
                        (unsigned long long)f->rate);
-    return check_counts(f, limit, err);
+    if (f->edges > FIGURES_EDGES_MAX || f->stale > f->edges)
+        return err_set(err, ERR_INVALID, "%u of %u edges are stale", f->stale, f->edges);
+    return 0;
+}
+
+void figures_cut(struct msg_progress *p, uint64_t limit_bytes)
+{
+    uint64_t limit = limit_bytes == 0 ? FIGURES_BYTES_MAX : limit_bytes;
+    uint64_t most = (limit / LEAF_BYTES + LEAVES_MORE) * ASKED_MAX;
+    struct msg_fetch *f = p->fetch.items;
+
+    if (p->fetch.count == 0)
+        return;
+    f->stolen = f->stolen > most ? (uint32_t)most : f->stolen;
+    f->doubled = f->doubled > most ? (uint32_t)most : f->doubled;
+    f->useless = f->useless > most ? (uint32_t)most : f->useless;
+    f->bad = f->bad > most ? (uint32_t)most : f->bad;
 }
 
 int figures_check(const struct msg_progress *p, uint64_t limit_bytes, struct err *err)

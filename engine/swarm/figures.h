@@ -6,7 +6,8 @@
  * restart, and what goes upward has the same size for ten machines and for ten thousand.
  *
  *     f = figures_new()
- *     figures_add(f, progress)             a machine whose progress passed figures_check()
+ *     figures_add(f, progress)             a machine whose progress passed figures_check(), and was
+ *                                          cut by figures_cut()
  *     figures_take(f, &swarm)              what a region tells
  *     figures_merge(f, &swarm)             and what the control plane makes of it
  *
@@ -74,6 +75,9 @@ void figures_free(struct figures *f); /* NULL is fine */
 /* May a machine tell this? limit_bytes: the most that it can have fetched, or 0 if that is not known.
  * -ERR_INVALID: no machine can, with the reason; nothing of it is to be used. */
 MUST_CHECK int figures_check(const struct msg_progress *p, uint64_t limit_bytes, struct err *err);
+/* A machine that others harm for hours asks for the same leaves again and again, and so may one that lies
+ * say: what is more than a few times all leaves is cut to that. */
+void figures_cut(struct msg_progress *p, uint64_t limit_bytes);
 /* Thousandths of bytes / rate that ms are; 0: it is not rated. */
 uint64_t figures_ratio(const struct msg_fetch *f);
 

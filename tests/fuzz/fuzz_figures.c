@@ -60,10 +60,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         if (type == MSG_PROGRESS &&
             codec_decode(&msg, msg_codec(type), payload.data, payload.len, &err) == 0) {
-            if (figures_check(msg, 0, &err) == 0)
-                figures_add(f, msg);
-            else
+            if (figures_check(msg, 0, &err) < 0) {
                 figures_refused(f, 1);
+            } else {
+                figures_cut(msg, 0);
+                figures_add(f, msg);
+            }
             machines++;
         }
         codec_free(msg_codec(MSG_PROGRESS), msg);

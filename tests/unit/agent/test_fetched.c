@@ -39,6 +39,7 @@ static void test_which_rate_counts(void **state)
         { { 0, 0, 90 * MB }, 90 * MB, RATE_OBSERVED },
         { { 0, 0, 5 * MB }, 10 * MB, RATE_OBSERVED }, /* the average is more */
         { { 0, 0, 0 }, 10 * MB, RATE_OBSERVED },
+        { { UINT64_C(1) << 60, 0, 0 }, FIGURES_RATE_MAX, RATE_LIMIT },
     };
 
     (void)state;

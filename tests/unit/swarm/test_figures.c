@@ -218,8 +218,6 @@ ABSURD(done_twice, f->done = 2)
 ABSURD(too_many_bytes, f->bytes = 300 * MB)
 ABSURD(near, f->near_bytes = f->bytes + 1)
 ABSURD(far, f->far_bytes = UINT64_MAX)
-ABSURD(stolen, f->stolen = UINT32_MAX)
-ABSURD(bad, f->bad = UINT32_MAX)
 ABSURD(edges, f->edges = UINT32_MAX)
 ABSURD(stale, f->stale = f->edges + 1)
 
@@ -244,10 +242,44 @@ static void what_no_machine_can_have_done_is_refused(void **state)
     REFUSED(too_many_bytes);
     REFUSED(near);
     REFUSED(far);
-    REFUSED(stolen);
-    REFUSED(bad);
     REFUSED(edges);
     REFUSED(stale);
+}
+
+/* Told by whoever is harmed for long, or by a liar: it is believed as far as it can matter. */
+static void counts_are_cut(void **state)
+{
+    struct msg_fetch f = usual;
+    struct msg_progress p = telling(&f);
+    struct err err = ERR_INIT;
+
+    (void)state;
+    f.stolen = f.doubled = f.useless = f.bad = UINT32_MAX;
+    assert_ok(figures_check(&p, 200 * MB, &err), &err);
+    figures_cut(&p, 200 * MB);
+    assert_in_range(f.stolen, 200 * MB / LEAF_BYTES, 200 * MB / LEAF_BYTES * 20);
+    assert_int_equal(f.doubled, f.stolen);
+    assert_int_equal(f.useless, f.stolen);
+    assert_int_equal(f.bad, f.stolen);
+    f = usual;
+    figures_cut(&p, 200 * MB);
+    assert_int_equal(f.stolen, usual.stolen);
+}
+
+/* The first leaf passes at once, however low the limit is. */
+static void a_burst_is_no_lie(void **state)
+{
+    struct msg_fetch f = {
+        .done = 1, .rate_from = RATE_LIMIT, .rate = 1024, .ms = 40, .bytes = LEAF_BYTES
+    };
+    struct msg_progress p = { .staged_bytes = LEAF_BYTES,
+                              .wanted_bytes = LEAF_BYTES,
+                              .seed_bytes = LEAF_BYTES,
+                              .fetch = { &f, 1 } };
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_ok(figures_check(&p, 0, &err), &err);
 }
 
 static void without_a_known_size_there_is_still_a_limit(void **state)
@@ -288,6 +320,8 @@ int main(void)
         cmocka_unit_test(the_most_accused_come_first),
         cmocka_unit_test(a_machine_accuses_another_once),
         cmocka_unit_test(what_no_machine_can_have_done_is_refused),
+        cmocka_unit_test(counts_are_cut),
+        cmocka_unit_test(a_burst_is_no_lie),
         cmocka_unit_test(without_a_known_size_there_is_still_a_limit),
         cmocka_unit_test(copies_are_of_the_pack_that_was_sent_most),
     };
