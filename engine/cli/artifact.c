@@ -8,11 +8,14 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "control/reach.h"
 #include "io/files.h"
 #include "store/export.h"
 #include "store/publish.h"
 
 enum { CALL_MS = 60000 };
+
+static const int64_t GRACE_MS = INT64_C(7) * 86400000;
 
 const char *artifact_text(const json_t *o, const char *key)
 {
@@ -310,6 +313,20 @@ static int export_tree(const struct artifact_site *s, const char *id, const char
 
 /* --- the verb --- */
 
+/* To open a store is to make it: not where somebody only wants to look. */
+bool artifact_is_store(const char *dir)
+{
+    static const char *const parts[] = { "manifest", "index", "pack" };
+
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        AUTO_FREE char *path = mem_printf("%s/%s", dir, parts[i]);
+
+        if (!path_is_dir(path))
+            return false;
+    }
+    return true;
+}
+
 static int open_store(struct artifact_site *s, struct err *err)
 {
     int r;
@@ -318,9 +335,12 @@ static int open_store(struct artifact_site *s, struct err *err)
         return 0;
     s->dir =
         s->o->store != NULL ? mem_strdup(s->o->store) : mem_printf("%s/store", s->g->state_dir);
-    if (!path_is_dir(s->dir))
-        return err_set(err, ERR_NOT_FOUND, "%s is no store: name one by --store or --state",
-                       s->dir);
+    if (!artifact_is_store(s->dir))
+        return err_set(
+            err, ERR_NOT_FOUND,
+            "%s is no store (it has no manifest/, index/ and pack/): name one by --store or "
+            "--state",
+            s->dir);
     r = store_open(&s->store, s->dir, err);
     return r < 0 ? r : catalog_read(&s->catalog, s->store, err);
 }
@@ -347,29 +367,64 @@ static void close_site(struct artifact_site *s)
     free(s->dir);
 }
 
-static int dispatch(struct artifact_site *s, char **argv, int operands)
+static bool is_usage(const struct artifact_options *o, const char *what, int operands)
 {
-    struct err err = ERR_INIT;
+    return (strcmp(what, "ls") == 0 && operands == 1) ||
+           (strcmp(what, "show") == 0 && operands == 2) ||
+           (strcmp(what, "export") == 0 && operands == 3) ||
+           (strcmp(what, "verify") == 0 && operands == (o->all ? 1 : 2)) ||
+           (strcmp(what, "gc") == 0 && operands == 1);
+}
+
+/* An option that is another verb's would be taken for obeyed. */
+static int check(const struct artifact_options *o, const char *what, int operands, struct err *err)
+{
+    const struct {
+        bool given;
+        const char *name, *verb;
+    } options[] = {
+        { o->all, "all", "verify" },
+        { o->from.count > 0, "from", "verify" },
+        { o->rate != NULL, "rate", "verify" },
+        { o->dry_run, "dry-run", "gc" },
+        { o->grace_ms != GRACE_MS, "grace", "gc" },
+        { o->keep != REACH_KEEP, "keep", "gc" },
+        { o->keep_file != NULL, "keep-file", "gc" },
+    };
+
+    for (size_t i = 0; i < COUNT_OF(options); i++) {
+        if (options[i].given && strcmp(options[i].verb, what) != 0)
+            return err_set(err, ERR_INVALID, "--%s is for artifact %s, not for artifact %s",
+                           options[i].name, options[i].verb, what);
+    }
+    if (!is_usage(o, what, operands))
+        return err_set(err, ERR_INVALID,
+                       "usage: engine artifact ls | show ID | verify ID | verify --all | gc | "
+                       "export ID DIR");
+    if (o->keep < 0 || o->keep > REACH_KEEP_MAX)
+        return err_set(err, ERR_INVALID, "--keep %lld: it is 0 to %d", (long long)o->keep,
+                       REACH_KEEP_MAX);
+    return 0;
+}
+
+static int dispatch(struct artifact_site *s, char **argv)
+{
     const char *what = argv[0];
 
-    if (strcmp(what, "ls") == 0 && operands == 1)
+    if (strcmp(what, "ls") == 0)
         return list(s);
-    if (strcmp(what, "show") == 0 && operands == 2)
+    if (strcmp(what, "show") == 0)
         return show(s, argv[1]);
-    if (strcmp(what, "export") == 0 && operands == 3)
+    if (strcmp(what, "export") == 0)
         return export_tree(s, argv[1], argv[2]);
-    if (strcmp(what, "verify") == 0 && operands == (s->o->all ? 1 : 2))
+    if (strcmp(what, "verify") == 0)
         return artifact_verify_verb(s, s->o->all ? NULL : argv[1]);
-    if (strcmp(what, "gc") == 0 && operands == 1)
-        return artifact_gc_verb(s);
-    err_set(&err, ERR_INVALID,
-            "usage: engine artifact ls | show ID | verify ID | verify --all | gc | export ID DIR");
-    return fail(s->g, &err);
+    return artifact_gc_verb(s);
 }
 
 int cli_artifact(int argc, char **argv)
 {
-    struct artifact_options o = { .grace_ms = INT64_C(7) * 86400000, .keep = 5 };
+    struct artifact_options o = { .grace_ms = GRACE_MS, .keep = REACH_KEEP };
     const struct flag flags[] = {
         { "store", FLAG_TEXT, &o.store, "DIR", "a store by itself; without: the state's" },
         { "all", FLAG_BOOL, &o.all, NULL, "verify: every artifact" },
@@ -400,7 +455,10 @@ int cli_artifact(int argc, char **argv)
     if (flags_parse(&verb, &g, argc, argv, &operands, &code) != 0)
         return code;
     s.g = &g;
-    code = open_site(&s, &err) < 0 ? fail(&g, &err) : dispatch(&s, argv, operands);
+    if (check(&o, argv[0], operands, &err) < 0 || open_site(&s, &err) < 0)
+        code = fail(&g, &err);
+    else
+        code = dispatch(&s, argv);
     close_site(&s);
     free(o.from.items);
     return code;

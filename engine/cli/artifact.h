@@ -32,6 +32,7 @@ int64_t artifact_int(const json_t *o, const char *key);
 /* Its first reason, or why it is not needed. */
 const char *artifact_reason(const struct artifact_site *s, const json_t *known);
 void artifact_print(json_t *o); /* takes; one line of JSON */
+bool artifact_is_store(const char *dir);
 
 /* Exit codes: 0 all is well, or healed; EXIT_NEEDS_PERSON: rot that could not be healed. */
 int artifact_verify_verb(struct artifact_site *s, const char *id);

@@ -55,6 +55,10 @@ static int open_from(struct verifying *v, struct err *err)
     for (int i = 0; i < from->count; i++) {
         if (!path_is_dir(from->items[i]))
             return err_set(err, ERR_NOT_FOUND, "--from %s: no such directory", from->items[i]);
+        if (!artifact_is_store(from->items[i]))
+            return err_set(err, ERR_INVALID,
+                           "--from %s is no store (it has no manifest/, index/ and pack/)",
+                           from->items[i]);
         if (store_open(&v->from[i], from->items[i], err) < 0)
             return -(int)err->code;
         v->o.nfrom++;

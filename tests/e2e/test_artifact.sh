@@ -148,6 +148,25 @@ deploy anew "$POLICY" --commit "$one" --regions 1 --agents 2
 is "the first version is built anew and runs" "$RC $(field .machines.healthy)" "0 2"
 is "as the same artifact" "$(field '.artifacts[0].digest')" "$a"
 
+# --- what a person gets wrong ---
+
+refused() { # WHAT EXPECTED ARGUMENT…: exit 2 and these words; nothing is asked or made
+    local what=$1 expected=$2
+    shift 2
+    run refused "$ENGINE" artifact "$@"
+    is "$what: exit 2" "$RC" 2
+    like "$what: said" "$(cat "$ERR")" "$expected"
+}
+mkdir "$TMP/nothing"
+refused "a directory that is no store" "$TMP/nothing is no store" ls --store "$TMP/nothing"
+refused "nor one to heal from" "from $TMP/nothing is no store" verify --all --from "$TMP/nothing" --state "$STATE"
+is "it stays empty" "$(ls "$TMP/nothing")" ""
+refused "verify has no dry run" 'dry-run is for artifact gc, not for artifact verify' verify --all --dry-run --state "$STATE"
+refused "gc has no rate" 'rate is for artifact verify' gc --rate 1M --state "$STATE"
+refused "too few releases" 'keep -1: it is 0 to 1000' gc --keep -1 --state "$STATE"
+refused "too many" 'keep 1001: it is 0 to 1000' gc --keep 1001 --state "$STATE"
+refused "no such verb" 'usage: engine artifact' lost --state "$TMP/nothing"
+
 # --- a store by itself ---
 
 run bare "$ENGINE" artifact ls --store "$STATE/store" -o json
