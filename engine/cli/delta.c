@@ -339,9 +339,19 @@ static int info(const struct globals *g, const char *path)
     return EXIT_OK;
 }
 
+/* An option that does nothing would be taken for obeyed. */
+static int check_options(const char *what, int64_t level, int64_t threads, struct err *err)
+{
+    if (level != NOT_GIVEN && strcmp(what, "make") != 0)
+        return err_set(err, ERR_INVALID, "--level is for delta make, not for delta %s", what);
+    if (threads != NOT_GIVEN && strcmp(what, "info") == 0)
+        return err_set(err, ERR_INVALID, "--threads is for delta make and apply");
+    return 0;
+}
+
 static int check_numbers(int64_t level, int64_t threads, struct err *err)
 {
-    if (level < DELTA_LEVEL_MIN || level > DELTA_LEVEL_MAX)
+    if (level != NOT_GIVEN && (level < DELTA_LEVEL_MIN || level > DELTA_LEVEL_MAX))
         return err_set(err, ERR_INVALID, "--level %lld: it is %d (fast) to %d (small)",
                        (long long)level, DELTA_LEVEL_MIN, DELTA_LEVEL_MAX);
     if (threads != NOT_GIVEN && (threads < 1 || threads > DELTA_THREADS_MAX))
@@ -353,7 +363,7 @@ static int check_numbers(int64_t level, int64_t threads, struct err *err)
 
 int cli_delta(int argc, char **argv)
 {
-    int64_t level = DELTA_LEVEL, threads = NOT_GIVEN;
+    int64_t level = NOT_GIVEN, threads = NOT_GIVEN;
     const struct flag flags[] = {
         { "level", FLAG_INT, &level, "N", "1 (fast) to 19 (small); 3" },
         { "threads", FLAG_INT, &threads, "N", "as many as processors" },
@@ -373,11 +383,12 @@ int cli_delta(int argc, char **argv)
 
     if (flags_parse(&verb, &g, argc, argv, &operands, &code) != 0)
         return code;
-    if (check_numbers(level, threads, &err) < 0) {
+    if (check_options(argv[0], level, threads, &err) < 0 ||
+        check_numbers(level, threads, &err) < 0) {
         fail(&g, &err);
         return EXIT_USAGE;
     }
-    o = (struct delta_file_options){ .level = (int)level,
+    o = (struct delta_file_options){ .level = level == NOT_GIVEN ? DELTA_LEVEL : (int)level,
                                      .threads = threads == NOT_GIVEN ? 0 : (unsigned)threads };
     if (strcmp(argv[0], "info") != 0) /* which leaves nothing, and asks nobody whether to go on */
         catch_signals();

@@ -69,6 +69,19 @@ static int check_apart(const char *what, const char *path, const char *of, const
     return 0;
 }
 
+/* The new pack takes the place of what is there: of a file, but not of /dev/null. A symlink would be
+ * replaced, too, not what it leads to. */
+static int check_replaceable(const char *pack, struct err *err)
+{
+    struct stat st;
+
+    if (lstat(pack, &st) < 0 || S_ISREG(st.st_mode))
+        return 0;
+    if (path_is_dir(pack))
+        return err_set(err, ERR_INVALID, "PACK %s is a directory: give the name of a file", pack);
+    return err_set(err, ERR_INVALID, "PACK %s is there, and no file: give another name", pack);
+}
+
 int delta_paths_make(const char *base, const char *target, const char *pack, struct err *err)
 {
     int r = base == NULL ? 0 : check_there("BASE", base, err);
@@ -81,9 +94,7 @@ int delta_paths_make(const char *base, const char *target, const char *pack, str
         r = check_apart("PACK", pack, "BASE", base, err);
     if (r == 0)
         r = check_apart("PACK", pack, "TARGET", target, err);
-    if (r == 0 && path_is_dir(pack))
-        r = err_set(err, ERR_INVALID, "PACK %s is a directory: give the name of a file", pack);
-    return r;
+    return r < 0 ? r : check_replaceable(pack, err);
 }
 
 int delta_paths_apply(const char *base, const char *out, struct err *err)

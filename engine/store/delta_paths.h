@@ -8,8 +8,8 @@
 #include "base/err.h"
 
 /* May a new file PACK be made (or replaced) from base (NULL: none) and target? -ERR_NOT_FOUND: base,
- * target, or the directory of PACK is missing. -ERR_INVALID: PACK is a directory, is base or target,
- * or lies inside one of them. -ERR_DENIED: its directory cannot be written. */
+ * target, or the directory of PACK is missing. -ERR_INVALID: PACK is there and no regular file, is
+ * base or target, or lies inside one of them. -ERR_DENIED: its directory cannot be written. */
 MUST_CHECK int delta_paths_make(const char *base, const char *target, const char *pack,
                                 struct err *err);
 

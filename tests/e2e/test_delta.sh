@@ -106,3 +106,16 @@ run usage "$ENGINE" delta frobnicate x
 is "an unknown verb: exit 2" "$RC" 2
 run level "$ENGINE" delta make --level 20 a b c
 is "an unknown level: exit 2" "$RC" 2
+run level "$ENGINE" delta apply --level 9 "$TMP/old" "$TMP/pack" "$TMP/no"
+like "apply has no level" "$RC $(cat "$ERR")" '^2 .*--level is for delta make'
+mkfifo "$TMP/fifo"
+ln -s "$TMP/pack" "$TMP/link"
+for there in fifo link; do
+    run there "$ENGINE" delta make "$TMP/old" "$TMP/new" "$TMP/$there"
+    like "a pack does not replace a $there" "$RC $(cat "$ERR")" "^2 .*PACK $TMP/$there is there, and no file"
+done
+check "they are what they were" test -p "$TMP/fifo" -a -h "$TMP/link"
+run fifo "$ENGINE" delta make "$TMP/fifo" "$TMP/new" "$TMP/no"
+like "nobody waits for a fifo" "$RC $(cat "$ERR")" '^2 .*fifo: is a fifo'
+run fifo "$ENGINE" delta info "$TMP/fifo"
+like "nor for a pack in one" "$RC $(cat "$ERR")" '^2 .*is no file'
