@@ -13,9 +13,9 @@
 enum {
     CHILDREN = 4,
     ID_BITS = 24,
-    BUCKET_SHIFT = 14, /* 16 us each, in which a region of 12,500 machines has some 40 events */
+    BUCKET_SHIFT = 16, /* 66 us each, in which a region of 12,500 machines has some 150 events */
     BUCKETS = 1 << 16,
-    CHUNK = 14,
+    CHUNK = 30,
 };
 
 #define NO_CHUNK UINT32_MAX

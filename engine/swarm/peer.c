@@ -28,7 +28,7 @@ struct peer *peer_new(const struct peer_options *o)
 
     p->o = *o;
     p->random = o->seed | 1;
-    p->due_ms = -1;
+    p->due_ms = p->stuck_ms = -1;
     list_init(&p->serving);
     return p;
 }
@@ -62,56 +62,6 @@ uint64_t *peer_scratch(struct peer *p, size_t words)
         p->scratch_words = words;
     }
     return p->scratch;
-}
-
-/* ---- views ---- */
-
-struct peer_view *peer_view_find(const struct peer_link *l, const struct peer_pack *k)
-{
-    for (size_t i = 0; i < l->nviews; i++)
-        if (l->views[i]->pack == k)
-            return l->views[i];
-    return NULL;
-}
-
-struct peer_view *peer_view_get(struct peer *p, struct peer_link *l, struct peer_pack *k)
-{
-    struct peer_view *v = peer_view_find(l, k);
-
-    if (v != NULL)
-        return v;
-    v = mem_alloc(sizeof(*v));
-    v->link = l;
-    v->pack = k;
-    v->window = PEER_NODE_ASKS;
-    v->served = p->gifts;
-    bitmap_init(&v->has, k->leaves);
-    list_init(&v->wanting);
-    list_push(l->to_node ? k->views.next : &k->views, &v->node); /* nodes first */
-    k->nviews++;
-    VEC_GROW(l->views, l->nviews, l->views_cap);
-    l->views[l->nviews++] = v;
-    return v;
-}
-
-static void view_free(struct peer *p, struct peer_view *v)
-{
-    struct peer_link *l = v->link;
-
-    peer_down_drop(p, v);
-    peer_up_drop(p, v);
-    if (v->pack->shows)
-        peer_show_end(v);
-    rarity_remove_all(&v->pack->rarity, &v->has);
-    bitmap_release(&v->has);
-    list_remove(&v->node);
-    v->pack->nviews--;
-    v->pack->nslow -= v->slow;
-    for (size_t i = 0; i < l->nviews; i++)
-        if (l->views[i] == v)
-            l->views[i] = l->views[--l->nviews];
-    free(v->wants);
-    free(v);
 }
 
 /* Actions that were not taken name what is gone. */
@@ -166,7 +116,7 @@ static void close_view(struct peer *p, struct peer_view *v, int64_t now_ms)
 {
     struct peer_pack *k = v->pack;
 
-    view_free(p, v);
+    peer_view_free(p, v);
     peer_down_ask_pack(p, k, now_ms);
     peer_show_more(p, k, now_ms);
 }
@@ -177,6 +127,7 @@ void peer_link_close(struct peer *p, int link, int64_t now_ms)
 
     l->used = false;
     purge(p, link, -1);
+    p->nserving -= l->giving > 0;
     list_remove(&l->serving);
     if ((size_t)link < p->free_link)
         p->free_link = (size_t)link;
@@ -254,7 +205,6 @@ int peer_pack_open(struct peer *p, const struct peer_pack_options *o, int64_t no
     k->out_limit = PEER_OUT_ALL;
     k->figures.begun_ms = now_ms;
     peer_pack_weigh(p, k->number, o->weight);
-    list_init(&k->views);
     list_init(&k->wanting);
     rarity_init(&k->rarity, k->leaves);
     if (k->shows)
@@ -274,13 +224,14 @@ int peer_pack_open(struct peer *p, const struct peer_pack_options *o, int64_t no
 
 static void pack_release(struct peer *p, struct peer_pack *k)
 {
-    while (!list_empty(&k->views))
-        view_free(p, CONTAINER_OF(k->views.next, struct peer_view, node));
+    while (k->nviews > 0)
+        peer_view_free(p, k->views[k->nviews - 1]);
     bitmap_release(&k->have);
     bitmap_release(&k->wanted);
     bitmap_release(&k->arriving);
     rarity_release(&k->rarity);
     rarity_release(&k->copies);
+    free(k->views);
     free(k->todo);
     free(k->order);
     free(k->asked);
@@ -461,8 +412,8 @@ static void on_unread(struct peer *p, struct peer_view *v, uint32_t leaf)
 
 static void retell(struct peer *p, struct peer_pack *k)
 {
-    LIST_EACH (&k->views, n) {
-        struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+    for (size_t i = 0; i < k->nviews; i++) {
+        struct peer_view *v = k->views[i];
 
         if (!v->told && (v->heard || !p->o.is_node))
             peer_tell_bitmap(p, v);
@@ -581,6 +532,8 @@ void peer_step(struct peer *p, const struct peer_event *e, int64_t now_ms)
 
 int64_t peer_next_ms(const struct peer *p)
 {
+    if (p->stuck_ms >= 0 && (p->due_ms < 0 || p->stuck_ms < p->due_ms))
+        return p->stuck_ms;
     return p->due_ms;
 }
 

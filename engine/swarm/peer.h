@@ -65,6 +65,7 @@ enum {
         30000, /* a link that is asked and brings nothing loses what it was asked for */
     PEER_NODE_COPIES = 2,
     PEER_WEIGHT_MAX = 64,
+    PEER_HOPS = 6,
     PIECE_LEAVES_MAX = 64,
 };
 
@@ -169,6 +170,11 @@ bool peer_takes(struct peer *p, int link, int pack, uint32_t leaf, int64_t now_m
 void peer_step(struct peer *p, const struct peer_event *e, int64_t now_ms);
 bool peer_next(struct peer *p, struct peer_action *ret);
 int64_t peer_next_ms(const struct peer *p); /* when a TICK is due, or -1 */
+
+/* Brings into the processor's caches what a step on that link (-1: none; all: on every one) will look
+ * at, one hop from pointer to pointer at a time: call it with hop 0 to PEER_HOPS - 1, with some time
+ * between. Changes nothing. For those who drive thousands of peers and know which one is next. */
+void peer_prefetch(const struct peer *p, int link, int pack, bool all, int hop);
 
 /* Bytes a second that leaves may take, of all packs and links together; 0: no limit. At any time. */
 void peer_limit(struct peer *p, uint64_t up_bytes, uint64_t down_bytes, int64_t now_ms);

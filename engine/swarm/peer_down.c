@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "swarm/peer_internal.h"
@@ -46,7 +47,7 @@ bool peer_down_can_ask(const struct peer_pack *k)
 
 static bool counts(const struct peer_view *v)
 {
-    return !v->link->to_node && !v->slow;
+    return !v->to_node && !v->slow;
 }
 
 static void close_asked(struct peer_pack *k, size_t i)
@@ -149,18 +150,18 @@ static bool choose(struct peer *p, const struct peer_view *v, uint32_t *ret_firs
                    uint32_t *ret_count)
 {
     const struct peer_pack *k = v->pack;
-    uint64_t *set = peer_scratch(p, k->rarity.words);
+    uint64_t *set = peer_scratch(p, k->rarity.words), any = 0;
     size_t count = 0, leaf;
 
     if (k->ntodo == 0)
         return false;
     for (size_t i = 0; i < k->rarity.words; i++)
-        set[i] = bitmap_word(&v->has, i) & k->todo[i];
+        any |= set[i] = bitmap_word(&v->has, i) & k->todo[i];
+    if (any == 0)
+        return false;
     rarity_keep_least(&k->rarity, set);
     for (size_t i = 0; i < k->rarity.words; i++)
         count += (size_t)__builtin_popcountll(set[i]);
-    if (count == 0)
-        return false;
     leaf = peer_nth_bit(set, (size_t)(peer_random(p) % count));
     *ret_count = widen(v, &leaf);
     *ret_first = (uint32_t)leaf;
@@ -170,12 +171,13 @@ static bool choose(struct peer *p, const struct peer_view *v, uint32_t *ret_firs
 /* By the usual time of its link, or of all if that is longer, three times over. */
 static bool is_overdue(const struct peer_asked *a, int64_t now_ms)
 {
-    double of_all = a->view->pack->answer_ms;
-    double usual = a->view->answer_ms > of_all ? a->view->answer_ms : of_all;
-    double overdue = usual > 0 ? 3 * usual : PEER_STEAL_FIRST_MS;
+    double of_all, usual;
 
-    return (double)(now_ms - a->since_ms) >=
-           (overdue < PEER_STEAL_MIN_MS ? PEER_STEAL_MIN_MS : overdue);
+    if (now_ms - a->since_ms < PEER_STEAL_MIN_MS)
+        return false;
+    of_all = a->view->pack->answer_ms;
+    usual = a->view->answer_ms > of_all ? a->view->answer_ms : of_all;
+    return (double)(now_ms - a->since_ms) >= (usual > 0 ? 3 * usual : PEER_STEAL_FIRST_MS);
 }
 
 /* Everything is asked for, and it is not much. */
@@ -265,7 +267,7 @@ static void set_slow(struct peer_view *v, bool slow)
 {
     struct peer_pack *k = v->pack;
 
-    if (v->slow == slow || v->link->to_node)
+    if (v->slow == slow || v->to_node)
         return;
     v->slow = slow;
     k->nslow = slow ? k->nslow + 1 : k->nslow - 1;
@@ -300,7 +302,7 @@ static bool may_ask_link(const struct peer_view *v)
     const struct peer_pack *k = v->pack;
     size_t others = k->nviews - k->nslow, asks = asks_of(k);
 
-    if (v->link->to_node)
+    if (v->to_node)
         return v->open < v->window;
     if (v->slow)
         return v->open == 0;
@@ -343,17 +345,17 @@ void peer_down_ask(struct peer *p, struct peer_view *v, int64_t now_ms)
  * everything. */
 static bool ask_any(struct peer *p, struct peer_pack *k, int64_t now_ms)
 {
-    LIST_EACH (&k->views, n) {
-        struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+    for (size_t i = 0; i < k->nviews; i++) {
+        struct peer_view *v = k->views[i];
 
-        if (!v->link->to_node && k->asks >= asks_of(k) && k->nslow == 0)
+        if (!v->to_node && k->asks >= asks_of(k) && k->nslow == 0)
             return false;
         if (!ask_one(p, v, now_ms))
             continue;
-        if (v->link->to_node)
+        if (v->to_node)
             return true;
-        list_remove(&v->node);
-        list_push(&k->views, &v->node);
+        memmove(k->views + i, k->views + i + 1, (k->nviews - i - 1) * sizeof(v));
+        k->views[k->nviews - 1] = v;
         return true;
     }
     return false;
@@ -454,7 +456,7 @@ void peer_down_verified(struct peer *p, struct peer_pack *k, struct peer_view *v
     if (!bitmap_put(&k->have, leaf, true))
         return;
     k->figures.taken++;
-    if (v != NULL && v->link->to_node)
+    if (v != NULL && v->to_node)
         k->figures.taken_from_node++;
     if (is_wanted(k, leaf))
         k->lacking--;
@@ -488,10 +490,10 @@ void peer_down_assume(struct peer_pack *k, int64_t now_ms)
         k->stuck_ms = now_ms;
     if (now_ms - k->stuck_ms < PEER_ASSUME_MS)
         return;
-    LIST_EACH (&k->views, n) {
-        struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+    for (size_t n = 0; n < k->nviews; n++) {
+        struct peer_view *v = k->views[n];
 
-        for (size_t i = 0; v->heard && v->link->to_node && i < k->leaves; i++)
+        for (size_t i = 0; v->heard && v->to_node && i < k->leaves; i++)
             if ((k->todo[i / 64] >> (i % 64) & 1) != 0)
                 peer_down_has(v, i, true);
     }

@@ -1,10 +1,12 @@
 /* peer_internal.h - what the files of peer share; not for its users.
  *
  *   peer.c       tables of links and packs, dispatch, the tick, figures
+ *   peer_view.c  tables of views, see below
  *   peer_down.c  what is asked of whom, what arrives
  *   peer_up.c    who wants what of us, and who is given it next
  *   peer_tell.c  BITMAP and HAVE; the queue of actions
  *   peer_show.c  a node: which piece is shown to whom
+ *   peer_prefetch.c  memory at hand before it is needed
  *
  * A view is what one link and one pack have to do with each other. A machine makes one as soon as both
  * are there, and tells BITMAP; a node makes one when it hears of the pack. */
@@ -31,20 +33,20 @@ struct peer_asked {
 struct peer_view {
     struct peer_link *link;
     struct peer_pack *pack;
-    struct list node;    /* in the pack's views */
-    struct list wanting; /* in the pack's wanting, while it wants something */
-    struct bitmap has;   /* leaves */
-    bool heard;          /* a BITMAP came */
-    bool told;           /* ours was sent */
-    bool telling;        /* it is in the queue of actions */
-    bool having;         /* a HAVE is */
-    uint32_t tell_at;    /* leaves of the pack's order before this one were told */
+    struct bitmap has; /* leaves */
+    bool to_node;      /* as its link */
+    bool heard;        /* a BITMAP came */
+    bool told;         /* ours was sent */
+    bool telling;      /* it is in the queue of actions */
+    bool having;       /* a HAVE is */
+    uint32_t tell_at;  /* leaves of the pack's order before this one were told */
     /* down */
     unsigned open, window; /* questions; how many there may be to a node */
     bool slow;             /* a machine that answers much later than others do */
     double answer_ms;      /* average from question to leaf; 0: none yet */
     double least_ms;       /* the fastest of late */
     /* up */
+    struct list wanting; /* in the pack's wanting, while it wants something */
     struct peer_want *wants;
     size_t nwants, wants_cap;
     uint64_t served; /* when it was given something last, counted in gifts */
@@ -92,9 +94,10 @@ struct peer_pack {
     struct bitmap have, wanted, arriving;
     uint64_t *todo; /* wanted, not here, not arriving, not asked for */
     size_t lacking, ntodo;
-    struct rarity rarity; /* over the views' has */
-    struct list views, wanting;
-    size_t nviews;
+    struct rarity rarity;     /* over the views' has */
+    struct peer_view **views; /* nodes first, then who was asked longest ago */
+    size_t nviews, views_cap;
+    struct list wanting;
     uint32_t *order; /* leaves in the order in which they came: what HAVE is made of */
     size_t norder, order_cap;
     struct peer_asked *asked;
@@ -131,7 +134,8 @@ struct peer {
     size_t nlinks, links_cap, free_link; /* no number below that is free */
     struct peer_pack **packs;
     size_t npacks, packs_cap;
-    struct list serving;
+    struct list serving; /* who was given something first is at the head */
+    size_t nserving;
     uint64_t gifts;
     size_t queued;           /* leaves that are wanted of us */
     double give_ms;          /* average from GIVE to SENT */
@@ -140,6 +144,8 @@ struct peer {
     bool down_waits;  /* for the bucket */
     int64_t check_ms; /* when overdue questions are looked for; 0: there are none */
     int64_t due_ms;
+    int64_t
+        stuck_ms; /* when a slot will be free because its link is stuck; -1: one is free already */
     struct peer_queued *actions;
     size_t action_at, nactions, actions_cap;
     struct msg_index *leaves; /* of the HAVE that was taken last */
@@ -177,6 +183,7 @@ size_t peer_nth_bit(const uint64_t *set, size_t n); /* of those that are 1 */
 
 struct peer_view *peer_view_find(const struct peer_link *l, const struct peer_pack *k);
 struct peer_view *peer_view_get(struct peer *p, struct peer_link *l, struct peer_pack *k);
+void peer_view_free(struct peer *p, struct peer_view *v);
 
 /* peer_tell.c */
 struct peer_queued *peer_push(struct peer *p, enum peer_action_kind kind,

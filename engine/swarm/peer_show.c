@@ -167,8 +167,8 @@ static struct peer_view *least_complete(struct peer *p, const struct peer_pack *
     size_t rest = k->nviews - k->nfull;
     size_t least = alone || rest <= PEER_OUT_ALL ? 0 : k->counted / rest / 2;
 
-    LIST_EACH (&k->views, n) {
-        struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+    for (size_t i = 0; i < k->nviews; i++) {
+        struct peer_view *v = k->views[i];
 
         if (v->counted.bits == 0 || v->out >= most || bitmap_full(&v->counted) ||
             v->counted.set < least || (v->missed && !alone) ||
@@ -231,8 +231,8 @@ static bool show_one(struct peer *p, struct peer_pack *k, int64_t now_ms)
 /* Somebody is on the way, and may yet be left alone by the others. */
 bool peer_show_is_busy(const struct peer_pack *k)
 {
-    LIST_EACH (&k->views, n) {
-        const struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+    for (size_t i = 0; i < k->nviews; i++) {
+        const struct peer_view *v = k->views[i];
 
         if (v->counted.bits > 0 && (v->out > 0 || !bitmap_full(&v->counted)))
             return true;

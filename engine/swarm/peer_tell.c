@@ -145,13 +145,13 @@ void peer_tell_haves(struct peer *p, struct peer_view *v)
 /* Who wants no more of it, or hears of everybody, has time. */
 static bool is_far(const struct peer_view *v)
 {
-    return v->link->to_node || bitmap_full(&v->has);
+    return v->to_node || bitmap_full(&v->has);
 }
 
 static void tell(struct peer *p, struct peer_pack *k, bool far)
 {
-    LIST_EACH (&k->views, n) {
-        struct peer_view *v = CONTAINER_OF(n, struct peer_view, node);
+    for (size_t i = 0; i < k->nviews; i++) {
+        struct peer_view *v = k->views[i];
 
         if (is_far(v) == far)
             peer_tell_haves(p, v);

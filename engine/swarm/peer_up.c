@@ -179,24 +179,24 @@ bool peer_up_is_stuck(const struct peer *p, const struct peer_link *l, int64_t n
     return l->giving > 0 && stuck_at_ms(p, l) <= now_ms;
 }
 
-/* A link that takes what it is given too slowly does not hold up the others. */
+/* A link that takes what it is given too slowly does not hold up the others. Who was given something
+ * first is the first to be stuck, and is at the head. */
 static bool all_slots_taken(struct peer *p, int64_t now_ms)
 {
-    int64_t first_ms = INT64_MAX;
-    size_t taken = 0;
+    size_t taken = p->nserving;
 
     LIST_EACH (&p->serving, n) {
         int64_t until_ms = stuck_at_ms(p, CONTAINER_OF(n, struct peer_link, serving));
 
-        if (until_ms <= now_ms)
-            continue;
-        taken++;
-        first_ms = until_ms < first_ms ? until_ms : first_ms;
+        if (taken < uploads(p))
+            return false;
+        if (until_ms > now_ms) {
+            p->stuck_ms = until_ms;
+            return true;
+        }
+        taken--;
     }
-    if (taken < uploads(p))
-        return false;
-    peer_wake(p, first_ms);
-    return true;
+    return false;
 }
 
 /* The least complete comes first, which is what keeps the last machine close behind the first. Those
@@ -262,7 +262,7 @@ static void give(struct peer *p, struct peer_view *v, int64_t now_ms)
         }
     }
     v->served = ++p->gifts;
-    l->giving++;
+    p->nserving += l->giving++ == 0;
     l->giving_ms = now_ms;
     list_remove(&l->serving);
     list_push(&p->serving, &l->serving);
@@ -280,6 +280,7 @@ static void give(struct peer *p, struct peer_view *v, int64_t now_ms)
 
 bool peer_up_give(struct peer *p, int64_t now_ms)
 {
+    p->stuck_ms = -1;
     while (p->queued > 0 && !all_slots_taken(p, now_ms)) {
         struct peer_view *v = next_to_serve(p);
 
@@ -299,8 +300,10 @@ void peer_up_sent(struct peer *p, struct peer_link *l, int64_t now_ms)
     if (l->giving == 0)
         return;
     p->give_ms = p->give_ms > 0 ? p->give_ms * 0.9 + took_ms * 0.1 : took_ms;
-    if (--l->giving == 0)
-        list_remove(&l->serving);
+    if (--l->giving > 0)
+        return;
+    list_remove(&l->serving);
+    p->nserving--;
 }
 
 bool peer_up_idles(const struct peer *p)

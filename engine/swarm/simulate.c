@@ -248,6 +248,7 @@ static void run(struct sim *s, uint32_t region, simulate_progress *progress, voi
 
     while (s->waiting > 0 && calendar_next(s->calendar, &s->now_ns, &e) && s->now_ns < limit_ns) {
         s->r->events++;
+        ahead_look(s);
         step(s, &e);
         if (progress != NULL && s->waiting > 0 && s->verified * 100 / all > told) {
             told = s->verified * 100 / all;

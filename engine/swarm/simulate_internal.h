@@ -4,6 +4,7 @@
  *   simulate_host.c   a host: what its peer core says and hears; deaths, partitions
  *   simulate_edge.c   links between hosts, transfers and messages on them
  *   simulate_graph.c  the tracker: who is linked to whom
+ *   simulate_ahead.c  memory at hand before it is needed
  *
  * A link between two hosts is an edge with two sides, 0 and 1. What is under way on it is dropped when
  * the edge's generation is another one on arrival. "At" is edge * 2 + side: one end of an edge. */
@@ -140,6 +141,9 @@ void edge_say(struct sim *s, uint32_t at, const struct peer_event *e, const void
               size_t len);
 void edge_message(struct sim *s, const struct calendar_event *e);
 bool edge_find(const struct sim *s, uint32_t a, uint32_t b, uint32_t *ret_at);
+
+/* simulate_ahead.c: of the events that come next; after each one */
+void ahead_look(const struct sim *s);
 
 /* simulate_graph.c */
 void graph_ask(struct sim *s, uint32_t host);
