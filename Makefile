@@ -55,7 +55,7 @@ unit_bin := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(unit_src))
 tool_bin := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(tool_src))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(fuzz_src))
 
-.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta soak-delta soak-kills bench-delta-large bench-swarm bench-swarm-cpu bench-idle FORCE
+.PHONY: all run check setup clean install help unit tools fuzz fuzz-run bench-quickstart bench-delta soak-delta soak-kills bench-delta-large bench-swarm bench-swarm-cpu bench-idle sim-long FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -114,6 +114,12 @@ bench-swarm: all $(OUT)/tools/hostile_peer
 ## make bench-swarm-cpu   what giving a file to 4 machines costs the processor (root; SIZE=1024 ONLY=ours)
 bench-swarm-cpu: all $(OUT)/tools/bench_floor
 	@tests/bench/swarm-cpu
+
+## make sim-long   100,000 machines x 10 GB, 8 regions, in virtual time (some 20 minutes of one core;
+##                 MACHINES= REGIONS= PIECES=640 SEED=1 ARGS="--slow 1%:8 --die 2%")
+sim-long: all
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 build/engine simulate-swarm --machines $(or $(MACHINES),100000) \
+	  --regions $(or $(REGIONS),8) --size 10GB --pieces $(or $(PIECES),640) --seed $(or $(SEED),1) $(ARGS)
 
 ## make bench-idle   what an idle link costs in memory (LINKS=5000)
 bench-idle: $(OUT)/tools/bench_idle

@@ -22,7 +22,8 @@
 enum { REGIONS_MAX = 1000, PIECE_BYTES_MAX = 1 << 30 };
 
 struct texts_given {
-    const char *size, *up, *down, *seed_up, *slow, *die, *join, *latency, *notice, *disk, *headers;
+    const char *size, *up, *down, *seed_up, *slow, *die, *join, *latency, *notice, *disk, *headers,
+        *queue;
     const char *cut, *svg;
     int64_t machines, regions, pieces, rack, seed;
 };
@@ -158,6 +159,7 @@ static int take_all(const struct texts_given *t, struct simulate_options *o, str
         take_share("die", t->die, &o->die_share, err) < 0 ||
         take_share("headers", t->headers, &o->headers, err) < 0 ||
         take_time("join", t->join, &o->join_ns, err) < 0 ||
+        take_time("queue", t->queue, &o->queue_ns, err) < 0 ||
         take_time("notice", t->notice, &o->notice_ns, err) < 0 ||
         take_latency(t->latency, o, err) < 0 || take_cut(t->cut, o, err) < 0)
         return -ERR_INVALID;
@@ -307,6 +309,7 @@ int cli_simulate_swarm(int argc, char **argv)
         { "rack", FLAG_INT, &t.rack, "N", "machines in a rack; 0: unknown (40)" },
         { "join", FLAG_TEXT, &t.join, "TIME", "in which all machines join (200ms)" },
         { "latency", FLAG_TEXT, &t.latency, "NEAR:FAR", "in a rack, and beyond (50us:250us)" },
+        { "queue", FLAG_TEXT, &t.queue, "TIME", "that a full link adds to latency, like 50ms (0)" },
         { "notice", FLAG_TEXT, &t.notice, "TIME", "until a dead machine is noticed (1s)" },
         { "disk", FLAG_TEXT, &t.disk, "RATE", "at which a machine hashes and writes (2GB)" },
         { "headers", FLAG_TEXT, &t.headers, "SHARE", "of TCP/IP and TLS, on top, like 5% (0)" },

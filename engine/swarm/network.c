@@ -4,9 +4,10 @@
 
 #include "base/mem.h"
 
-enum side { UP = 0, DOWN = 1, SIDES = 2 };
+enum side { UP = NETWORK_UP, DOWN = NETWORK_DOWN, SIDES = 2 };
 
 #define NS_PER_S 1e9
+#define FULL 0.95
 
 struct transfer {
     uint32_t host[SIDES]; /* [UP] sends, [DOWN] receives */
@@ -227,6 +228,21 @@ void network_break(struct network *n, uint32_t transfer, int64_t now_ns)
     settle(n, t, now_ns);
     calendar_drop(n->calendar, t->event);
     take_away(n, transfer, now_ns);
+}
+
+double network_rate(const struct network *n, uint32_t transfer)
+{
+    return n->transfers[transfer].rate * NS_PER_S;
+}
+
+bool network_is_full(const struct network *n, uint32_t host, enum network_side side)
+{
+    const struct end *e = &n->hosts[host].ends[side];
+    double rate = 0;
+
+    for (size_t i = 0; i < e->count; i++)
+        rate += n->transfers[e->transfers[i]].rate;
+    return e->count > 0 && rate >= FULL * e->rate;
 }
 
 double network_sent_bytes(const struct network *n, uint32_t host)

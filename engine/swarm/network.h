@@ -34,6 +34,12 @@ void network_finish(struct network *n, uint32_t transfer, int64_t now_ns);
 /* Breaks it off: its event does not come. */
 void network_break(struct network *n, uint32_t transfer, int64_t now_ns);
 
+double network_rate(const struct network *n, uint32_t transfer); /* bytes a second, now */
+
+enum network_side { NETWORK_UP = 0, NETWORK_DOWN = 1 };
+/* Whether its transfers leave next to nothing of it. */
+bool network_is_full(const struct network *n, uint32_t host, enum network_side side);
+
 /* Until the last event of each transfer. */
 double network_sent_bytes(const struct network *n, uint32_t host);
 double network_received_bytes(const struct network *n, uint32_t host);

@@ -129,9 +129,6 @@ static void end(struct sim *s)
         host_release(&s->hosts[i]);
     for (size_t i = 0; i < s->nmessages; i++)
         free(s->messages[i].payload);
-    for (size_t i = 0; i < s->nedges; i++)
-        for (int side = 0; side < 2; side++)
-            free(s->edges[i].held[side]);
     tracker_free(s->tracker);
     network_free(s->network);
     calendar_free(s->calendar);

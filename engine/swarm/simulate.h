@@ -13,8 +13,9 @@
  *   - a transfer shares uplink and downlink with others as network.h says, and arrives when its last
  *     byte does (a piece is passed on whole), after the latency of the link: near inside a rack, far
  *     between racks and to the node;
- *   - messages take that latency, and no room; but both are one stream, so they come behind the leaf that
- *     is being sent on the same link. Between the leaves of a piece that has several they are let through;
+ *   - messages take that latency, and no room, and half the time of the 64 KiB of a leaf that the kernel
+ *     takes at once: the link lets them pass between the parts of a leaf (io/link.h). Where a shaped link
+ *     that is full has a queue standing before it, that adds to the latency of both;
  *   - a new link costs a handshake; a piece that arrived is hashed and written, one after the other;
  *   - a slow machine has both rates divided; a dying one falls silent at a random moment before
  *     size/rate has passed, and its neighbours notice that only after a while, or by themselves;
@@ -49,6 +50,7 @@ struct simulate_options {
     double die_share;        /* 0 … 1 */
     int64_t join_ns;         /* the time in which all of them join */
     int64_t near_ns, far_ns; /* latency, one way */
+    int64_t queue_ns;        /* that a full link has standing before it, up and down; 0: none */
     int64_t handshake_ns;    /* beyond the round trips of a new link */
     int64_t notice_ns;       /* until the links of a dead machine are closed */
     double verify;           /* bytes a second that a machine hashes and writes */

@@ -3,7 +3,10 @@
 #include "base/mem.h"
 #include "swarm/simulate_internal.h"
 
-enum { HANDSHAKE_TRIPS = 6 }; /* one way each: TCP, TLS 1.3, HELLO */
+enum {
+    HANDSHAKE_TRIPS = 6, /* one way each: TCP, TLS 1.3, HELLO */
+    PART_BYTES = 65536,  /* of a leaf, that the kernel takes at a time */
+};
 
 static struct sim_edge *edge_of(struct sim *s, uint32_t at)
 {
@@ -48,10 +51,7 @@ static uint32_t edge_new(struct sim *s, uint32_t from, uint32_t to)
     uint32_t edge = take_edge(s);
     struct sim_edge *e = &s->edges[edge];
 
-    *e = (struct sim_edge){ .host = { from, to },
-                            .generation = e->generation + 1,
-                            .held = { e->held[0], e->held[1] },
-                            .held_cap = { e->held_cap[0], e->held_cap[1] } };
+    *e = (struct sim_edge){ .host = { from, to }, .generation = e->generation + 1 };
     e->transfer[0] = e->transfer[1] = NO_TRANSFER;
     e->delay_ns = is_near(s, from, to) ? s->o->near_ns : s->o->far_ns;
     for (uint32_t side = 0; side < 2; side++) {
@@ -118,21 +118,11 @@ static void give_message_back(struct sim *s, uint32_t message)
     s->free_messages[s->nfree_messages++] = message;
 }
 
-static void drop_held(struct sim *s, struct sim_edge *e)
-{
-    for (int side = 0; side < 2; side++) {
-        for (size_t i = 0; i < e->nheld[side]; i++)
-            give_message_back(s, e->held[side][i]);
-        e->nheld[side] = 0;
-    }
-}
-
 void edge_lose(struct sim *s, uint32_t edge)
 {
     struct sim_edge *e = &s->edges[edge];
 
     e->lost = true;
-    drop_held(s, e);
     for (int side = 0; side < 2; side++) {
         if (e->transfer[side] != NO_TRANSFER)
             network_break(s->network, e->transfer[side], s->now_ns);
@@ -208,11 +198,35 @@ static void count_sent(struct sim *s, const struct sim_edge *e, unsigned side)
         s->r->far_bytes += bytes;
 }
 
+/* What stands in the queues of links that are full: before the sender's uplink and before the receiver's
+ * downlink. */
+static int64_t queued_ns(const struct sim *s, const struct sim_edge *e, unsigned side)
+{
+    if (s->o->queue_ns == 0)
+        return 0;
+    return s->o->queue_ns * (network_is_full(s->network, e->host[side], NETWORK_UP) +
+                             network_is_full(s->network, e->host[side ^ 1], NETWORK_DOWN));
+}
+
+/* A leaf is sent in parts, and messages pass between them; what the link has taken already goes first. */
+static int64_t part_ns(const struct sim *s, const struct sim_edge *e, unsigned side)
+{
+    double rate =
+        e->transfer[side] == NO_TRANSFER ? 0 : network_rate(s->network, e->transfer[side]);
+
+    return rate > 0 ? (int64_t)(PART_BYTES / 2 / rate * 1e9) : 0;
+}
+
 static void send_message(struct sim *s, uint32_t at, uint32_t message)
 {
-    const struct sim_edge *e = edge_of(s, at);
+    struct sim_edge *e = edge_of(s, at);
+    unsigned side = at % 2;
+    int64_t at_ns = s->now_ns + e->delay_ns + queued_ns(s, e, side) + part_ns(s, e, side);
 
-    sim_put(s, s->now_ns + e->delay_ns, SIM_MESSAGE, at ^ 1, e->generation, message, 0);
+    if (at_ns < e->said_ns[side])
+        at_ns = e->said_ns[side];
+    e->said_ns[side] = at_ns;
+    sim_put(s, at_ns, SIM_MESSAGE, at ^ 1, e->generation, message, 0);
 }
 
 /* The calendar only has transfers of open edges: these are broken off before an edge is closed. */
@@ -222,14 +236,12 @@ void edge_sent(struct sim *s, const struct calendar_event *event)
     struct sim_edge *e = edge_of(s, at);
     unsigned side = at % 2;
     uint32_t host = e->host[side];
+    int64_t wait_ns = queued_ns(s, e, side);
 
     network_finish(s->network, event->d, s->now_ns);
     e->transfer[side] = NO_TRANSFER;
     count_sent(s, e, side);
-    sim_put(s, s->now_ns + e->delay_ns, SIM_LEAF, at ^ 1, e->generation, leaf, 0);
-    for (size_t i = 0; i < e->nheld[side]; i++)
-        send_message(s, at, e->held[side][i]);
-    e->nheld[side] = 0;
+    sim_put(s, s->now_ns + e->delay_ns + wait_ns, SIM_LEAF, at ^ 1, e->generation, leaf, 0);
     memmove(e->leaves[side], e->leaves[side] + 1, --e->nleaves[side] * sizeof(e->leaves[0][0]));
     if (e->nleaves[side] > 0)
         start_next(s, at);
@@ -274,12 +286,10 @@ static uint32_t take_message(struct sim *s)
 void edge_say(struct sim *s, uint32_t at, const struct peer_event *e, const void *payload,
               size_t len)
 {
-    struct sim_edge *edge = edge_of(s, at);
-    unsigned side = at % 2;
     uint32_t id;
     struct sim_message *m;
 
-    if (edge->lost)
+    if (edge_of(s, at)->lost)
         return;
     id = take_message(s);
     m = &s->messages[id];
@@ -288,12 +298,7 @@ void edge_say(struct sim *s, uint32_t at, const struct peer_event *e, const void
     m->event = *e;
     if (len > 0)
         memcpy(m->payload, payload, len);
-    if (edge->nleaves[side] == 0 || s->o->bytes / s->o->pieces > LEAF_BYTES) {
-        send_message(s, at, id);
-        return;
-    }
-    VEC_GROW(edge->held[side], edge->nheld[side], edge->held_cap[side]);
-    edge->held[side][edge->nheld[side]++] = id;
+    send_message(s, at, id);
 }
 
 void edge_message(struct sim *s, const struct calendar_event *event)

@@ -54,9 +54,7 @@ struct sim_edge {
     uint32_t transfer[2];
     uint32_t leaves[2][EDGE_QUEUE];
     unsigned nleaves[2];
-    /* Messages that were said since then: on one stream they come behind the leaf. */
-    uint32_t *held[2];
-    size_t nheld[2], held_cap[2];
+    int64_t said_ns[2]; /* when the last message came: on one stream none overtakes another */
 };
 
 struct sim_message {

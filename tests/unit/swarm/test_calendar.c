@@ -1,5 +1,7 @@
 #include "lib/check.h"
 
+#include <string.h>
+
 #include "swarm/calendar.h"
 
 static uint32_t put(struct calendar *c, int64_t at_ns, uint32_t kind)
@@ -70,8 +72,31 @@ static void moved_and_dropped(void **state)
     calendar_free(c);
 }
 
-/* Against the plain rule: the least time, then the oldest. */
-static void many_in_any_order(void **state)
+/* Only what is in the same bucket is known beforehand. */
+static void what_comes_next_can_be_looked_at(void **state)
+{
+    struct calendar *c = calendar_new();
+    int64_t at;
+
+    (void)state;
+    assert_null(calendar_peek(c, 0));
+    for (uint32_t i = 0; i < 3; i++)
+        (void)put(c, 10 + (int64_t)i, i);
+    (void)put(c, (int64_t)1 << 30, 3);
+    assert_int_equal(take(c, &at), 0);
+    assert_int_equal(calendar_peek(c, 0)->kind, 1);
+    assert_int_equal(calendar_peek(c, 1)->kind, 2);
+    assert_null(calendar_peek(c, 2));
+    assert_int_equal(take(c, &at), 1);
+    assert_int_equal(take(c, &at), 2);
+    assert_int_equal(take(c, &at), 3);
+    assert_int_equal(at, 1 << 30);
+    calendar_free(c);
+}
+
+/* Against the plain rule: the least time, then the oldest. Some times are moved before they come, to
+ * earlier and later ones. */
+static void many_over(int bits)
 {
     enum { COUNT = 2000 };
     static int64_t times[COUNT];
@@ -82,15 +107,15 @@ static void many_in_any_order(void **state)
     size_t left = COUNT;
     int64_t at, before = -1;
 
-    (void)state;
+    memset(gone, 0, sizeof(gone));
     for (uint32_t i = 0; i < COUNT; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
-        times[i] = (int64_t)(random >> 56);
+        times[i] = (int64_t)(random >> (64 - bits));
         ids[i] = put(c, times[i], i);
     }
     for (uint32_t i = 0; i < COUNT; i += 3) {
         random = random * 6364136223846793005u + 1442695040888963407u;
-        times[i] = (int64_t)(random >> 56);
+        times[i] = (int64_t)(random >> (64 - bits));
         calendar_move(c, ids[i], times[i]);
     }
     for (uint32_t i = 1; i < COUNT; i += 3) {
@@ -106,8 +131,23 @@ static void many_in_any_order(void **state)
         assert_true(at >= before);
         before = at;
         gone[i] = true;
+        i = (uint32_t)(random = random * 6364136223846793005u + 1) % COUNT;
+        if (!gone[i]) {
+            times[i] = at + (int64_t)(random >> (64 - bits));
+            calendar_move(c, ids[i], times[i]);
+        }
     }
     calendar_free(c);
+}
+
+/* In one bucket of the wheel, in many of them, and mostly beyond. */
+static void many_in_any_order(void **state)
+{
+    static const int bits[] = { 8, 24, 31, 40 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bits) / sizeof(bits[0]); i++)
+        many_over(bits[i]);
 }
 
 int main(void)
@@ -116,6 +156,7 @@ int main(void)
         cmocka_unit_test(earlier_comes_first),
         cmocka_unit_test(at_the_same_time_in_the_order_of_putting),
         cmocka_unit_test(moved_and_dropped),
+        cmocka_unit_test(what_comes_next_can_be_looked_at),
         cmocka_unit_test(many_in_any_order),
     };
 

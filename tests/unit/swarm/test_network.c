@@ -131,6 +131,24 @@ static void a_broken_transfer_gives_its_part_back(void **state)
 }
 
 /* Random transfers: no link ever carries more than its rate, and all of it when it alone is short. */
+static void a_link_is_full_when_nothing_is_left(void **state)
+{
+    struct world w = world_new(10 * MB, 20 * MB);
+    uint32_t a = start(&w, 0, 2, 10 * MB, 1);
+
+    (void)state;
+    assert_true(network_rate(w.network, a) == 10 * MB);
+    assert_true(network_is_full(w.network, 0, NETWORK_UP));
+    assert_false(network_is_full(w.network, 2, NETWORK_DOWN));
+    assert_false(network_is_full(w.network, 2, NETWORK_UP));
+    (void)start(&w, 1, 2, 10 * MB, 2);
+    assert_true(network_is_full(w.network, 2, NETWORK_DOWN));
+    while (run(&w))
+        ;
+    assert_false(network_is_full(w.network, 0, NETWORK_UP));
+    world_free(&w);
+}
+
 static void no_link_carries_more_than_its_rate(void **state)
 {
     enum { TRANSFERS = 3000 };
@@ -169,6 +187,7 @@ int main(void)
         cmocka_unit_test(transfers_share_a_downlink),
         cmocka_unit_test(what_one_cannot_take_another_gets),
         cmocka_unit_test(a_broken_transfer_gives_its_part_back),
+        cmocka_unit_test(a_link_is_full_when_nothing_is_left),
         cmocka_unit_test(no_link_carries_more_than_its_rate),
     };
 

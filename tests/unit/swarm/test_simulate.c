@@ -123,22 +123,20 @@ static void bytes_are_conserved(void **state)
     simulate_result_release(&r);
 }
 
-/* On one stream a message comes behind the leaf that is being sent; a piece of several leaves lets it
- * through. A little more than a leaf is no longer one. */
-static void messages_wait_for_a_leaf(void **state)
+/* Queues that stand before full links keep leaves and messages waiting, up and down. */
+static void a_queue_adds_to_the_latency(void **state)
 {
     struct simulate_options o = small(16);
-    struct simulate_result behind, between;
+    struct simulate_result without, with;
 
     (void)state;
-    o.pieces = 512;
-    o.bytes = 512 * 262144;
-    behind = run(&o);
-    o.bytes = 512 * 262145;
-    between = run(&o);
-    assert_true(behind.p50 > between.p50);
-    simulate_result_release(&behind);
-    simulate_result_release(&between);
+    without = run(&o);
+    o.queue_ns = S / 5;
+    with = run(&o);
+    assert_true(with.p50 > without.p50);
+    assert_true(with.virtual_s > without.virtual_s + 0.4);
+    simulate_result_release(&without);
+    simulate_result_release(&with);
 }
 
 static void the_seed_decides(void **state)
@@ -290,7 +288,7 @@ int main(void)
         cmocka_unit_test(two_machines_trade),
         cmocka_unit_test(the_disk_can_be_the_bottleneck),
         cmocka_unit_test(bytes_are_conserved),
-        cmocka_unit_test(messages_wait_for_a_leaf),
+        cmocka_unit_test(a_queue_adds_to_the_latency),
         cmocka_unit_test(the_seed_decides),
         cmocka_unit_test(a_dead_machine_holds_nobody_up),
         cmocka_unit_test(a_slow_machine_is_late_alone),
