@@ -15,6 +15,10 @@
  * in the certificates are judged each time all the same, and so is whether they have expired or were denied
  * (link_identity_deny()) since.
  *
+ * Messages come in the order in which they were sent, but that large ones (link_send_block()) go in parts, and
+ * others that are sent meanwhile come before the rest of them: a question does not wait behind 256 KiB of an
+ * answer. So a link is to hold as little as keeps it busy (link_set_low_water()).
+ *
  * Connections that are not open yet have limits of their own, in all and for each address: strangers who
  * connect and say nothing do not keep out those who have a certificate, and one of those does not keep out
  * the others (LINK_SAME_ID_MAX).
