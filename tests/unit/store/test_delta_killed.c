@@ -372,7 +372,7 @@ static void kill_scene_of_many(bool tree, bool delta, unsigned threads, enum kil
     }
     make_scene(&s, delta);
     assert_in_range(tree_manifest(s.content)->nsegments, 12, SEGMENTS_MAX);
-    kill_all(&s, how, setting("KILL_STRIDE", 31));
+    kill_all(&s, how, setting("KILL_STRIDE", 47));
     kill_again_and_again(&s, 40);
     scene_release(&s);
 }
