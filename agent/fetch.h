@@ -2,7 +2,8 @@
  *
  *   ENROL    the first time: a certificate of the swarm's cluster (io/enrol.h)
  *   FETCH    manifest and pack, from the seed and from other machines; a segment is decoded, verified
- *            and written as soon as its leaves are here
+ *            and written as soon as its leaves are here, or, of a pack that nothing could make smaller,
+ *            verified where its leaves have been put at once (store/placed.h)
  *   FINISH   fsync and rename to PATH: it is whole or not there
  *   SEED     gives to others as long as it was told to
  *

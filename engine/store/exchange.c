@@ -70,6 +70,7 @@ void exchange_free(struct exchange *x)
         return;
     timer_stop(&x->tick);
     timer_stop(&x->due);
+    timer_stop(&x->gather);
     for (size_t i = 0; (e = map_next(&x->packs, &i)) != NULL;)
         pack_free(x, e->value);
     map_release(&x->packs);

@@ -163,6 +163,9 @@ static void batch_start(struct exchange *x)
         list_remove(&a->node);
         b->of[b->count++] = a;
     }
+    if (b->count > 1 &&
+        b->count % 2 != 0) /* the odd one finds company, or goes when these are done */
+        list_push(&x->arriving, &b->of[--b->count]->node);
     x->batches++;
     work_submit(x->o.pool, &b->work);
 }
@@ -173,6 +176,11 @@ static void batches_start(struct exchange *x)
     while (!list_empty(&x->arriving) &&
            (x->batches == 0 || (x->batches < BATCHES && x->arriving.next != x->arriving.prev)))
         batch_start(x);
+}
+
+static void on_gather(struct timer *t)
+{
+    batches_start(CONTAINER_OF(t, struct exchange, gather));
 }
 
 static void take_bytes(struct arrival *a, struct exchange_link *l, const struct bytes *bytes)
@@ -212,6 +220,9 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     p->pending++;
     l->x->works++;
     list_push(&l->x->arriving, &a->node);
-    batches_start(l->x);
+    if (l->x->batches > 0)
+        batches_start(l->x);
+    else if (!l->x->gather.active) /* others may be whole in this turn of the loop */
+        timer_start(l->x->o.loop, &l->x->gather, 0, 0, on_gather);
     exchange_act(l->x);
 }

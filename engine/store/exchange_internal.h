@@ -89,6 +89,7 @@ struct exchange {
     size_t works;         /* in the pool, or waiting for it: giving, arrivals, openings */
     struct list arriving; /* leaves that came, and are not in a batch yet */
     int batches;          /* in the pool */
+    struct timer gather;  /* then the first batch starts */
     bool acting;          /* exchange_act() runs */
     struct timer tick, due;
     int64_t due_ms; /* when due fires */
