@@ -53,7 +53,8 @@ like "by name" "$(cat "$ERR")" "the secret is wrong"
 check "and nothing is there" test ! -e "$TMP/d"
 
 stop fetch-b KILL
-printf X | dd of="$TMP/b" bs=1 seek=5000000 conv=notrunc status=none
+dd if="$TMP/file" bs=1 skip=5000000 count=1 status=none | tr '\000-\377' '\001-\377\000' |
+    dd of="$TMP/b" bs=1 seek=5000000 conv=notrunc status=none
 fetch b "$ref" --seed-for forever
 check "killed while it gives, it gives again" wait_for 30 grep -q "12000... bytes\|117..... bytes" "$TMP/fetch-b.out"
 is "and what its owner has changed is left alone" "$(cmp -l "$TMP/file" "$TMP/b" | wc -l)" 1
