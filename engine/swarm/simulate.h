@@ -54,7 +54,7 @@ struct simulate_options {
     int64_t handshake_ns;    /* beyond the round trips of a new link */
     int64_t notice_ns;       /* until the links of a dead machine are closed */
     double verify;           /* bytes a second that a machine hashes and writes */
-    double headers;          /* of TCP/IP and TLS, per byte: 0.05 is 5 % */
+    double headers;          /* of TCP/IP and TLS, and what is sent again, per byte: 0.05 is 5 % */
     double cut_share;        /* of a region's machines, cut off … */
     int64_t cut_ns, cut_until_ns;
     uint64_t seed;
