@@ -33,7 +33,7 @@ enum {
         64 << 10, /* bytes that the kernel may hold and has not sent: what is to go next is
                                decided late */
     LINK_RECORD_BYTES = 16384,                      /* one TLS record */
-    LINK_WIRE_BYTES = 6 * (LINK_RECORD_BYTES + 64), /* encrypted, and written in one go */
+    LINK_WIRE_BYTES = 3 * (LINK_RECORD_BYTES + 64), /* encrypted, and written in one go */
     LINK_WIRE_MAX = 256 << 10,                      /* encrypted, if the socket takes nothing */
     LINK_CONTROL_SLACK = 65536, /* BYE and PONG may exceed LINK_OUT_MAX by this */
     LINK_BLOCK_HEAD =
