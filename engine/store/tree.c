@@ -301,6 +301,7 @@ struct reading {
     size_t len;                     /* of the segment so far */
     size_t segment;
     int (*fn)(void *ctx, size_t i, const void *data, size_t len, struct err *err);
+    void (*seen)(void *ctx, size_t i, int fd, uint64_t at, const void *data, size_t n);
     void *ctx;
     struct beneath dirs;
 };
@@ -346,6 +347,8 @@ static int take_bytes(struct reading *r, struct entry *e, int fd, uint64_t at, s
         sha256_add(r->file, data, n);
     else
         sha256_add_two(r->file, data, n, r->part, data, n);
+    if (r->seen != NULL)
+        r->seen(r->ctx, (size_t)(e - r->t->m.entries), fd, at, data, n);
     return 0;
 }
 
@@ -437,6 +440,16 @@ int tree_read(struct tree *t,
               void *ctx, struct err *err)
 {
     struct reading r = { .t = t, .fn = segment, .ctx = ctx };
+
+    return read_all(&r, err);
+}
+
+int tree_read_showing(struct tree *t,
+                      void (*seen)(void *ctx, size_t i, int fd, uint64_t at, const void *data,
+                                   size_t n),
+                      void *ctx, struct err *err)
+{
+    struct reading r = { .t = t, .seen = seen, .ctx = ctx };
 
     return read_all(&r, err);
 }

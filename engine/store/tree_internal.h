@@ -27,6 +27,13 @@ struct tree_known {
     struct bitmap segments;
 };
 
+/* As tree_read(), and shows each piece of a file, as it is read, to `seen`: n bytes from `at` on of
+ * entry i, whose file is open as fd. All is borrowed for the call. */
+MUST_CHECK int tree_read_showing(struct tree *t,
+                                 void (*seen)(void *ctx, size_t i, int fd, uint64_t at,
+                                              const void *data, size_t n),
+                                 void *ctx, struct err *err);
+
 /* As tree_read(), but what is known is left alone, and bytes that only matter to it are not read.
  * known: NULL for nothing. */
 MUST_CHECK int tree_read_rest(struct tree *t, const struct tree_known *known, struct err *err);

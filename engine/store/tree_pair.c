@@ -104,24 +104,104 @@ static bool same_segment(const struct pair *p, size_t i)
     return true;
 }
 
-static int read_base(struct pair *p, struct err *err)
+/* Compares file by file. */
+static void compare_files(struct pair *p)
 {
     const struct manifest *b = &p->base->m, *t = &p->target->m;
     unsigned char *buffers = mem_alloc(2 * TREE_READ_BYTES);
     struct beneath dirs[2] = { BENEATH(p->base->dir_fd), BENEATH(p->target->dir_fd) };
 
-    find_partners(p);
     for (size_t i = 0; i < b->nentries; i++) {
-        if (p->partner[i] == NONE)
-            continue;
-        if (same_file(p, dirs, &b->entries[i], &t->entries[p->partner[i]], buffers))
-            bitmap_put(&p->known.files, i, true);
-        else
+        if (p->partner[i] != NONE &&
+            !same_file(p, dirs, &b->entries[i], &t->entries[p->partner[i]], buffers))
             p->partner[i] = NONE;
     }
     beneath_release(&dirs[0]);
     beneath_release(&dirs[1]);
     free(buffers);
+}
+
+/* The base's file beside the target's that is being read. */
+struct beside {
+    struct pair *p;
+    int64_t *partner; /* by the target's entry: the base's, or NONE */
+    size_t entry;     /* of the target; that fd is for */
+    int fd;           /* -1: none is open */
+    bool linked;      /* both are one file */
+    struct beneath dirs;
+    unsigned char *buffer;
+};
+
+static void close_beside(struct beside *s)
+{
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+}
+
+static bool open_beside(struct beside *s, size_t i, int target_fd)
+{
+    const struct entry *e = &s->p->base->m.entries[s->partner[i]];
+    struct stat st;
+
+    close_beside(s);
+    if (tree_open_file(s->p->base, &s->dirs, e, &s->fd, NULL) < 0)
+        return false;
+    s->entry = i;
+    s->linked = one_file(s->fd, target_fd, e->size);
+    return fstat(s->fd, &st) == 0 && (uint64_t)st.st_size == e->size;
+}
+
+static void compare_piece(void *ctx, size_t i, int fd, uint64_t at, const void *data, size_t n)
+{
+    struct beside *s = ctx;
+    bool same;
+
+    if (s->partner[i] == NONE)
+        return;
+    same = (s->fd >= 0 && s->entry == i) || open_beside(s, i, fd);
+    if (same && !s->linked)
+        same =
+            fd_read_sparse(s->fd, s->buffer, n, at, NULL) == 0 && memcmp(s->buffer, data, n) == 0;
+    if (!same) {
+        s->p->partner[s->partner[i]] = NONE;
+        s->partner[i] = NONE;
+    }
+}
+
+/* In one thread: each piece of the target is compared while it is at hand, so that nothing is read
+ * twice. */
+static int read_target_beside(struct pair *p, struct err *err)
+{
+    const struct manifest *b = &p->base->m, *t = &p->target->m;
+    struct beside s = { .p = p, .fd = -1, .dirs = BENEATH(p->base->dir_fd) };
+    int r;
+
+    s.partner = mem_calloc(t->nentries + 1, sizeof(*s.partner));
+    s.buffer = mem_alloc(TREE_READ_BYTES);
+    for (size_t i = 0; i < t->nentries; i++)
+        s.partner[i] = NONE;
+    for (size_t i = 0; i < b->nentries; i++) {
+        if (b->entries[i].size == 0) /* of which nothing is shown */
+            p->partner[i] = NONE;
+        if (p->partner[i] != NONE)
+            s.partner[p->partner[i]] = (int64_t)i;
+    }
+    r = tree_read_showing(p->target, compare_piece, &s, err);
+    close_beside(&s);
+    beneath_release(&s.dirs);
+    free(s.buffer);
+    free(s.partner);
+    return r;
+}
+
+/* What was not found to be the target's is hashed. */
+static int read_base(struct pair *p, struct err *err)
+{
+    const struct manifest *b = &p->base->m;
+
+    for (size_t i = 0; i < b->nentries; i++)
+        bitmap_put(&p->known.files, i, p->partner[i] != NONE);
     for (size_t i = 0; i < b->nsegments; i++)
         bitmap_put(&p->known.segments, i, same_segment(p, i));
     return tree_read_rest(p->base, &p->known, err);
@@ -132,7 +212,24 @@ static void read_side(void *arg, size_t i, unsigned worker)
     struct pair *p = arg;
 
     (void)worker;
-    p->status[i] = i == 0 ? tree_read(p->target, NULL, NULL, &p->err[i]) : read_base(p, &p->err[i]);
+    if (i == 0) {
+        p->status[i] = tree_read(p->target, NULL, NULL, &p->err[i]);
+        return;
+    }
+    compare_files(p);
+    p->status[i] = read_base(p, &p->err[i]);
+}
+
+static void read_both(struct pair *p, const struct delta_pool *pool)
+{
+    find_partners(p);
+    if (delta_workers(pool) > 1) {
+        delta_each(pool, 2, read_side, p);
+        return;
+    }
+    p->status[0] = read_target_beside(p, &p->err[0]);
+    if (p->status[0] == 0)
+        p->status[1] = read_base(p, &p->err[1]);
 }
 
 /* What the base's files and segments have in common with the target's: their digests. */
@@ -159,7 +256,7 @@ int tree_read_pair(struct tree *base, struct tree *target, const struct delta_po
     p.partner = mem_calloc(base->m.nentries + 1, sizeof(*p.partner));
     bitmap_init(&p.known.files, base->m.nentries);
     bitmap_init(&p.known.segments, base->m.nsegments);
-    delta_each(pool, 2, read_side, &p);
+    read_both(&p, pool);
     take_digests(&p);
     bitmap_release(&p.known.files);
     bitmap_release(&p.known.segments);
