@@ -13,10 +13,18 @@
 
 enum { LANES = 2, READ_BYTES = 256 << 10, READ_AHEAD_FROM = 1 << 20, TELL_BYTES = 16 << 20 };
 
+/* A file as it was when it was looked at. Who links it does not change its mtime. */
+struct seen {
+    uint32_t entry;
+    dev_t device;
+    ino_t inode;
+    struct timespec written;
+};
+
 struct base_check {
     const struct manifest *m;
     int dir;
-    uint32_t *files; /* entries, the longest first */
+    struct seen *files; /* the longest first */
     size_t nfiles;
     atomic_size_t next; /* of files: the first that nobody has taken */
     atomic_bool stop;
@@ -25,6 +33,7 @@ struct base_check {
 /* A file that is being hashed. */
 struct lane {
     const struct entry *e; /* NULL: none */
+    const struct seen *seen;
     int fd;
     uint64_t at; /* read up to here */
     unsigned char *data;
@@ -35,7 +44,7 @@ struct lane {
 static int by_size(const void *a, const void *b, void *entries)
 {
     const struct entry *e = entries;
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    uint32_t x = ((const struct seen *)a)->entry, y = ((const struct seen *)b)->entry;
 
     if (e[x].size != e[y].size)
         return e[x].size < e[y].size ? 1 : -1;
@@ -55,13 +64,16 @@ static int look(struct base_check *c, struct err *err)
 
         if (e->kind != ENTRY_FILE)
             continue;
-        c->files[c->nfiles++] = (uint32_t)i;
         if (beneath_parent(&dirs, e->path, &name, NULL) < 0 ||
-            fstatat(dirs.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+            fstatat(dirs.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             r = err_set(err, ERR_INVALID, "%s: is not there", e->path);
+        else if (!S_ISREG(st.st_mode))
+            r = err_set(err, ERR_INVALID, "%s: is no file", e->path);
         else if ((uint64_t)st.st_size != e->size)
             r = err_set(err, ERR_INVALID, "%s: has %lld bytes, not %llu", e->path,
                         (long long)st.st_size, (unsigned long long)e->size);
+        else
+            c->files[c->nfiles++] = (struct seen){ (uint32_t)i, st.st_dev, st.st_ino, st.st_mtim };
     }
     beneath_release(&dirs);
     return r;
@@ -120,7 +132,8 @@ static int take_file(struct base_check *c, struct beneath *dirs, struct lane *l,
 
     if (i >= c->nfiles)
         return 0;
-    l->e = &c->m->entries[c->files[i]];
+    l->seen = &c->files[i];
+    l->e = &c->m->entries[l->seen->entry];
     l->at = 0;
     l->from = l->len = 0;
     r = beneath_open(&l->fd, dirs, l->e->path, O_RDONLY | O_NONBLOCK, 0, err);
@@ -134,18 +147,28 @@ static int differs(const struct entry *e, struct err *err)
     return err_set(err, ERR_INVALID, "%s: its bytes are others", e->path);
 }
 
+/* Is what was read the file that was looked at, and that others have linked or read meanwhile? */
+static bool is_the_same(const struct lane *l)
+{
+    struct stat st;
+
+    return fstat(l->fd, &st) == 0 && (uint64_t)st.st_size == l->e->size &&
+           st.st_dev == l->seen->device && st.st_ino == l->seen->inode &&
+           st.st_mtim.tv_sec == l->seen->written.tv_sec &&
+           st.st_mtim.tv_nsec == l->seen->written.tv_nsec;
+}
+
 /* All of it has been hashed. */
 static int end_file(struct lane *l, struct err *err)
 {
     struct hash h = sha256_done(l->sha);
     const struct entry *e = l->e;
-    char more;
-    bool ends = pread(l->fd, &more, 1, (off_t)e->size) == 0;
+    bool same = is_the_same(l);
 
     close(l->fd);
     l->fd = -1;
     l->e = NULL;
-    return ends && hash_equal(&h, &e->hash) ? 0 : differs(e, err);
+    return same && hash_equal(&h, &e->hash) ? 0 : differs(e, err);
 }
 
 /* Has the lane something to hash? Else there is no file left. */

@@ -138,6 +138,15 @@ static bool is_over(const struct applying *a)
     return a->base_check != NULL && base_check_is_stopped(a->base_check);
 }
 
+static uint64_t batch_bytes(const struct applying *a, const struct batch *b)
+{
+    uint64_t bytes = 0;
+
+    for (size_t k = 0; k < b->n; k++)
+        bytes += manifest_segment_bytes(a->pack.m, b->i + k);
+    return bytes;
+}
+
 static int decode_all(struct work *w, struct err *err)
 {
     struct applying *a = w->a;
@@ -149,7 +158,7 @@ static int decode_all(struct work *w, struct err *err)
     relay.ready.data = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
     choose(a, &relay.next, 0);
     while (!is_over(a)) {
-        if (advance(w, relay.ready.n * SEGMENT_BYTES) < 0)
+        if (advance(w, batch_bytes(a, &relay.ready)) < 0)
             r = err_set(err, ERR_CANCELLED, "stopped");
         if (r < 0 || relay.next.n + relay.ready.n == 0)
             break;
@@ -197,9 +206,12 @@ static int outcome(const struct work *w, size_t jobs, struct err *err)
             return other_base(w->a, err);
         }
     }
-    if (w->status[JOB_DECODE] < 0)
-        return err_set(err, w->err[JOB_DECODE].code, "%s", w->err[JOB_DECODE].text);
-    return 0;
+    if (w->status[JOB_DECODE] == 0)
+        return 0;
+    err_set(err, w->err[JOB_DECODE].code, "%s", w->err[JOB_DECODE].text);
+    return err->code == ERR_CORRUPT || err->code == ERR_NOT_FOUND
+               ? err_wrap(err, "PACK %s", w->a->pack_path)
+               : -(int)err->code;
 }
 
 static int unpack_all(struct applying *a, struct err *err)
@@ -305,6 +317,8 @@ static int make_out(struct applying *a, struct err *err)
                                 .clone = !a->pack.info.tree };
     int r = workplace_open(&a->work, err);
 
+    if (r == 0 && path_exists(a->work.out)) /* since we looked */
+        r = err_set(err, ERR_EXISTS, "%s: is there already", a->work.out);
     a->dest = a->pack.info.tree ? mem_strdup(a->work.out)
                                 : workplace_path(&a->work, &a->pack.info.target);
     u.staging = a->work.staging;
@@ -315,7 +329,8 @@ static int make_out(struct applying *a, struct err *err)
         r = unpack_open(&a->unpack, &u, err);
     if (r == 0)
         r = unpack_all(a, err);
-    if (r == -(int)ERR_INVALID && !unpack_is_resumed(a->unpack))
+    if ((r == -(int)ERR_INVALID || r == -(int)ERR_CORRUPT) && a->unpack != NULL &&
+        !unpack_is_resumed(a->unpack))
         (void)!workplace_remove(&a->work, NULL); /* nothing of it can be used */
     if (r == -(int)ERR_NO_SPACE)
         r = err_wrap(err, "OUT %s: make room and run it again, it goes on from %s", a->work.out,

@@ -129,11 +129,14 @@ static void count_fetch(const struct exchange *x, struct exchange_fetch *f,
     }
 }
 
+/* What was unpacked already is not wanted, and counts as here. */
 static void say_fetch(const struct exchange_fetch *f, const struct exchange_pack *p)
 {
-    if (f->have_bytes > 0 && f->have_bytes < f->total_bytes)
-        log_info("pack %.12s: %llu of %llu bytes are here already", p->hex,
-                 (unsigned long long)f->have_bytes, (unsigned long long)f->total_bytes);
+    uint64_t left = f->total_bytes - f->have_bytes;
+
+    if (left > 0 && left < p->index->bytes)
+        log_info("pack %.12s: %llu of %llu bytes are here already, or not needed", p->hex,
+                 (unsigned long long)(p->index->bytes - left), (unsigned long long)p->index->bytes);
 }
 
 static void not_opened(struct opening *o)

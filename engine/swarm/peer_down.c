@@ -514,9 +514,11 @@ void peer_down_refused(struct peer *p, struct peer_view *v, const struct peer_ev
                        int64_t now_ms)
 {
     struct peer_pack *k = v->pack;
+    /* Nobody was asked for more at a time, whatever the message says. */
+    size_t count = e->count < PIECE_LEAVES_MAX ? e->count : PIECE_LEAVES_MAX;
 
     k->figures.refused++;
-    for (size_t leaf = e->first; leaf < (size_t)e->first + e->count && leaf < k->leaves; leaf++) {
+    for (size_t leaf = e->first; leaf < e->first + count && leaf < k->leaves; leaf++) {
         int64_t since_ms;
 
         (void)answered(v, leaf, &since_ms);

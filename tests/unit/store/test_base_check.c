@@ -135,7 +135,7 @@ static void test_what_is_not_there(void **state)
     assert_int_equal(unlink(file), 0);
     assert_error(base_check_open(&c, dir, m, &err), ERR_INVALID, &err, "d1/f1: is not there");
     assert_int_equal(mkfifo(file, 0600), 0);
-    assert_error(base_check_open(&c, dir, m, &err), ERR_INVALID, &err, "d1/f1: is not there");
+    assert_error(base_check_open(&c, dir, m, &err), ERR_INVALID, &err, "d1/f1: is no file");
     /* Through a link, even to the right files, nothing is found. */
     assert_int_equal(rename(folder, elsewhere), 0);
     assert_int_equal(symlink("d9", folder), 0);
@@ -166,6 +166,28 @@ static void test_it_changes(void **state)
         base_check_close(c);
         tmpdir_write(file, data, len);
     }
+    tree_close(t);
+}
+
+/* Whoever linked it meanwhile has another file than the one that is hashed. */
+static void test_it_is_replaced_by_its_equal(void **state)
+{
+    const char *dir = tmpdir_fresh();
+    struct tree *t = many(dir);
+    AUTO_FREE char *file = mem_printf("%s/d1/f7", dir);
+    AUTO_FREE char *other = mem_printf("%s/other", dir);
+    struct base_check *c = NULL;
+    uint64_t bytes = 0;
+    struct err err = ERR_INIT;
+    size_t len;
+    AUTO_FREE char *data = tmpdir_read(file, &len);
+
+    (void)state;
+    assert_ok(base_check_open(&c, dir, tree_manifest(t), &err), &err);
+    tmpdir_write(other, data, len);
+    assert_int_equal(rename(other, file), 0);
+    assert_error(base_check_hash(c, count, &bytes, &err), ERR_INVALID, &err, "d1/f7");
+    base_check_close(c);
     tree_close(t);
 }
 
@@ -203,8 +225,11 @@ static void test_it_is_stopped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_good_base),       cmocka_unit_test(test_a_flipped_bit),
-        cmocka_unit_test(test_what_is_not_there), cmocka_unit_test(test_it_changes),
+        cmocka_unit_test(test_a_good_base),
+        cmocka_unit_test(test_a_flipped_bit),
+        cmocka_unit_test(test_what_is_not_there),
+        cmocka_unit_test(test_it_changes),
+        cmocka_unit_test(test_it_is_replaced_by_its_equal),
         cmocka_unit_test(test_it_is_stopped),
     };
 

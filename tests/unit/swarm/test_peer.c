@@ -289,6 +289,29 @@ static void who_refuses_is_asked_later_or_not_again(void **state)
     }
 }
 
+/* A refusal of more than anybody asks for at a time costs no more than one of that. */
+static void who_refuses_all_refuses_what_may_be_asked(void **state)
+{
+    struct world w;
+    int link;
+
+    (void)state;
+    world_open(&w, false, PIECE_LEAVES_MAX + 1, 0);
+    link = world_add_link(&w, 0, PIECE_LEAVES_MAX + 1);
+    world_step(&w, (struct peer_event){ .kind = PEER_ON_REFUSE,
+                                        .link = link,
+                                        .pack = w.pack,
+                                        .count = UINT32_MAX,
+                                        .code = ERR_NOT_FOUND });
+    for (int i = 0; i < 100 && world_count(&w, PEER_WANT, link) == 0; i++) {
+        w.now_ms = peer_next_ms(w.p);
+        world_step(&w, (struct peer_event){ .kind = PEER_TICK });
+    }
+    assert_int_equal(world_count(&w, PEER_WANT, link), 1);
+    assert_int_equal(world_first(&w, PEER_WANT, link)->a.first, PIECE_LEAVES_MAX);
+    world_close(&w);
+}
+
 /* Each of two links has a leaf that the other has too; one is silent, and its leaf is asked of the other
  * when it is overdue, by what it is used to. */
 static void who_dawdles_loses_it_to_another(void **state)
@@ -548,6 +571,7 @@ int main(void)
         cmocka_unit_test(the_window_follows_a_node),
         cmocka_unit_test(what_goes_wrong_is_asked_again),
         cmocka_unit_test(who_refuses_is_asked_later_or_not_again),
+        cmocka_unit_test(who_refuses_all_refuses_what_may_be_asked),
         cmocka_unit_test(who_dawdles_loses_it_to_another),
         cmocka_unit_test(who_is_slow_does_not_count),
         cmocka_unit_test(asks_follow_the_rate),
