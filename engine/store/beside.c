@@ -17,6 +17,12 @@
 
 enum { RANDOM = 6 };
 
+/* As mkostemp() makes it: a person's own file of such a name will hardly be private. */
+static bool is_ours(const struct stat *st)
+{
+    return S_ISREG(st->st_mode) && st->st_uid == geteuid() && (st->st_mode & 07777) == 0600;
+}
+
 static void remove_unlocked(int dir, const char *name)
 {
     int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -24,7 +30,7 @@ static void remove_unlocked(int dir, const char *name)
 
     if (fd < 0)
         return;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+    if (fstat(fd, &st) == 0 && is_ours(&st) && flock(fd, LOCK_EX | LOCK_NB) == 0)
         (void)unlinkat(dir, name, 0);
     close(fd);
 }

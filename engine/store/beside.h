@@ -4,7 +4,8 @@
  *     ... write; file_publish_rename(tmp, "x.pack", err), or unlink(tmp) ...
  *     close(fd)
  *
- * One who was killed leaves it, without its lock: the next one who makes the same file takes it away.
+ * One who was killed leaves it, without its lock: the next one who makes the same file takes it away,
+ * as far as it is private (0600) and the caller's own.
  * Of two at the same time each has its own. */
 #ifndef STORE_BESIDE_H
 #define STORE_BESIDE_H

@@ -344,7 +344,7 @@ static int apply(struct applying *a, struct err *err)
     int r = delta_opened_open(&a->pack, path, err);
 
     if (r == 0)
-        r = delta_paths_apply(base, a->work.out, err);
+        r = delta_paths_apply(base, path, a->work.out, err);
     if (r == 0 && base == NULL && a->pack.info.kind == PACK_DELTA)
         r = err_set(err, ERR_INVALID, "PACK %s is a delta: give the base that it was made from",
                     path);

@@ -97,7 +97,32 @@ int delta_paths_make(const char *base, const char *target, const char *pack, str
     return r < 0 ? r : check_replaceable(pack, err);
 }
 
-int delta_paths_apply(const char *base, const char *out, struct err *err)
+/* OUT.part is emptied, or removed: nobody's input may be in it. */
+static int check_no_part(const char *of, const char *input, const char *out, struct err *err)
+{
+    AUTO_FREE char *parent = parent_of(out);
+    AUTO_BUF part = BUF_INIT;
+    AUTO_BUF real = BUF_INIT;
+    size_t len = strlen(out), from;
+
+    if (input == NULL || path_real(&part, parent, NULL) < 0 || path_real(&real, input, NULL) < 0)
+        return 0;
+    while (len > 1 && out[len - 1] == '/')
+        len--;
+    for (from = len; from > 0 && out[from - 1] != '/'; from--)
+        ;
+    if (strcmp(buf_str(&part), "/") != 0)
+        buf_char(&part, '/');
+    buf_append(&part, out + from, len - from);
+    buf_str_append(&part, ".part");
+    if (strncmp(buf_str(&real), buf_str(&part), part.len) != 0 ||
+        (real.data[part.len] != '\0' && real.data[part.len] != '/'))
+        return 0;
+    return err_set(err, ERR_INVALID, "%s %s lies in %s, which is needed for work: move it away", of,
+                   input, buf_str(&part));
+}
+
+int delta_paths_apply(const char *base, const char *pack, const char *out, struct err *err)
 {
     int r = base == NULL ? 0 : check_there("BASE", base, err);
 
@@ -105,5 +130,9 @@ int delta_paths_apply(const char *base, const char *out, struct err *err)
         r = check_parent("OUT", out, err);
     if (r == 0)
         r = check_apart("OUT", out, "BASE", base, err);
+    if (r == 0)
+        r = check_no_part("BASE", base, out, err);
+    if (r == 0)
+        r = check_no_part("PACK", pack, out, err);
     return r;
 }

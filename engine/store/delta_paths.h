@@ -13,7 +13,9 @@
 MUST_CHECK int delta_paths_make(const char *base, const char *target, const char *pack,
                                 struct err *err);
 
-/* May OUT be made from base (NULL: none)? Whether it is there already is not asked. */
-MUST_CHECK int delta_paths_apply(const char *base, const char *out, struct err *err);
+/* May OUT be made from base (NULL: none) and PACK? Whether it is there already is not asked.
+ * -ERR_INVALID: OUT is base or lies inside it; base or PACK lies in OUT.part. */
+MUST_CHECK int delta_paths_apply(const char *base, const char *pack, const char *out,
+                                 struct err *err);
 
 #endif

@@ -122,7 +122,7 @@ static void compare_files(struct pair *p)
 }
 
 /* The base's file beside the target's that is being read. */
-struct beside {
+struct opposite {
     struct pair *p;
     int64_t *partner; /* by the target's entry: the base's, or NONE */
     size_t entry;     /* of the target; that fd is for */
@@ -132,19 +132,19 @@ struct beside {
     unsigned char *buffer;
 };
 
-static void close_beside(struct beside *s)
+static void close_opposite(struct opposite *s)
 {
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
 }
 
-static bool open_beside(struct beside *s, size_t i, int target_fd)
+static bool open_opposite(struct opposite *s, size_t i, int target_fd)
 {
     const struct entry *e = &s->p->base->m.entries[s->partner[i]];
     struct stat st;
 
-    close_beside(s);
+    close_opposite(s);
     if (tree_open_file(s->p->base, &s->dirs, e, &s->fd, NULL) < 0)
         return false;
     s->entry = i;
@@ -154,12 +154,12 @@ static bool open_beside(struct beside *s, size_t i, int target_fd)
 
 static void compare_piece(void *ctx, size_t i, int fd, uint64_t at, const void *data, size_t n)
 {
-    struct beside *s = ctx;
+    struct opposite *s = ctx;
     bool same;
 
     if (s->partner[i] == NONE)
         return;
-    same = (s->fd >= 0 && s->entry == i) || open_beside(s, i, fd);
+    same = (s->fd >= 0 && s->entry == i) || open_opposite(s, i, fd);
     if (same && !s->linked)
         same =
             fd_read_sparse(s->fd, s->buffer, n, at, NULL) == 0 && memcmp(s->buffer, data, n) == 0;
@@ -171,10 +171,10 @@ static void compare_piece(void *ctx, size_t i, int fd, uint64_t at, const void *
 
 /* In one thread: each piece of the target is compared while it is at hand, so that nothing is read
  * twice. */
-static int read_target_beside(struct pair *p, struct err *err)
+static int read_target_comparing(struct pair *p, struct err *err)
 {
     const struct manifest *b = &p->base->m, *t = &p->target->m;
-    struct beside s = { .p = p, .fd = -1, .dirs = BENEATH(p->base->dir_fd) };
+    struct opposite s = { .p = p, .fd = -1, .dirs = BENEATH(p->base->dir_fd) };
     int r;
 
     s.partner = mem_calloc(t->nentries + 1, sizeof(*s.partner));
@@ -188,7 +188,7 @@ static int read_target_beside(struct pair *p, struct err *err)
             s.partner[p->partner[i]] = (int64_t)i;
     }
     r = tree_read_showing(p->target, compare_piece, &s, err);
-    close_beside(&s);
+    close_opposite(&s);
     beneath_release(&s.dirs);
     free(s.buffer);
     free(s.partner);
@@ -227,7 +227,7 @@ static void read_both(struct pair *p, const struct delta_pool *pool)
         delta_each(pool, 2, read_side, p);
         return;
     }
-    p->status[0] = read_target_beside(p, &p->err[0]);
+    p->status[0] = read_target_comparing(p, &p->err[0]);
     if (p->status[0] == 0)
         p->status[1] = read_base(p, &p->err[1]);
 }

@@ -254,6 +254,21 @@ static void goals_that_must_not_pass(void **state)
     world_release(&w);
 }
 
+/* A label changes: the machine is selected now. */
+static void select_by_label(struct world *w, struct player *b, struct goal_text *g)
+{
+    AUTO_BUF doc = BUF_INIT;
+
+    got_forget(b);
+    goal_doc(w, g, &doc);
+    control_doc(w, DOC_GOAL, &doc);
+    release_doc(w, "web", &w->artifact, &doc);
+    control_doc(w, DOC_RELEASE, &doc);
+    agent_machine(b, "rack1", "web", &w->artifact.pack);
+    WORLD_UNTIL(w, got_doc(b, DOC_GOAL) >= 0);
+    WORLD_UNTIL(w, wave_now(w).total == 2);
+}
+
 static void who_is_not_selected_hears_nothing_and_may_be_drift(void **state)
 {
     struct world w;
@@ -299,18 +314,10 @@ static void who_is_not_selected_hears_nothing_and_may_be_drift(void **state)
     control_doc(&w, DOC_GOAL, &doc);
     WORLD_UNTIL(&w, got_doc(&b, DOC_GOAL) >= 0);
 
-    /* A label changes: the machine is selected now. */
-    got_forget(&b);
     g.action = NULL;
     g.generation = 11;
     g.release = &release;
-    goal_doc(&w, &g, &doc);
-    control_doc(&w, DOC_GOAL, &doc);
-    release_doc(&w, "web", &w.artifact, &doc);
-    control_doc(&w, DOC_RELEASE, &doc);
-    agent_machine(&b, "rack1", "web", &w.artifact.pack);
-    WORLD_UNTIL(&w, got_doc(&b, DOC_GOAL) >= 0);
-    WORLD_UNTIL(&w, wave_now(&w).total == 2);
+    select_by_label(&w, &b, &g);
     agent_stop(&w, &a);
     agent_stop(&w, &b);
     player_release(&a);

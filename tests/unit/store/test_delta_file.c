@@ -397,6 +397,7 @@ static void test_what_a_kill_left(void **state)
     AUTO_FREE char *stale = mem_printf("%s/k.pack.making.aB3xyz", dir);
     AUTO_FREE char *locked = mem_printf("%s/k.pack.making.123456", dir);
     AUTO_FREE char *foreign = mem_printf("%s/k.pack.making.notes.txt", dir);
+    AUTO_FREE char *backup = mem_printf("%s/k.pack.making.backup", dir);
     struct others others = { stale, locked, foreign, false };
     struct delta_file_options options = { .progress = look_at_others, .ctx = &others };
     struct delta_file_info info;
@@ -409,14 +410,16 @@ static void test_what_a_kill_left(void **state)
     tmpdir_write(stale, "half", 4);
     tmpdir_write(locked, "half", 4);
     tmpdir_write(foreign, "mine", 4);
+    tmpdir_write(backup, "mine", 4);
+    assert_int_equal(chmod(stale, 0600) | chmod(locked, 0600) | chmod(backup, 0644), 0);
     fd = open(locked, O_RDONLY);
     assert_int_equal(flock(fd, LOCK_EX), 0);
     assert_ok(delta_file_make(base, target, pack, &options, &stats, &info, &err), &err);
     assert_true(others.looked);
-    assert_int_equal(files_beside(dir), 3);
+    assert_int_equal(files_beside(dir), 4);
     close(fd);
     assert_ok(delta_file_make(base, target, pack, NULL, &stats, &info, &err), &err);
-    assert_int_equal(files_beside(dir), 2);
+    assert_int_equal(files_beside(dir), 3);
 }
 
 static bool can_clone(const char *path)

@@ -179,10 +179,32 @@ static void test_paths(void **state)
         else
             assert_error(r, cases[i].code, &err, cases[i].words);
     }
-    assert_ok(delta_paths_apply(base, beside, &err), &err);
-    assert_ok(delta_paths_apply(NULL, "no-such-file", &err), &err); /* in this directory */
-    assert_error(delta_paths_apply(target, inside, &err), ERR_INVALID, &err, "inside BASE");
-    assert_error(delta_paths_apply(NULL, tmpdir_path("none/o"), &err), ERR_NOT_FOUND, &err, "OUT ");
+    assert_ok(delta_paths_apply(base, file, beside, &err), &err);
+    assert_ok(delta_paths_apply(NULL, file, "no-such-file", &err), &err); /* in this directory */
+    assert_error(delta_paths_apply(target, file, inside, &err), ERR_INVALID, &err, "inside BASE");
+    assert_error(delta_paths_apply(NULL, file, tmpdir_path("none/o"), &err), ERR_NOT_FOUND, &err,
+                 "OUT ");
+}
+
+/* What an apply works in is emptied: its inputs may not be there. */
+static void test_inputs_in_the_workplace(void **state)
+{
+    const char *base = tmpdir_path("w.part/staging/base"), *pack = tmpdir_path("w.part/pack");
+    const char *part = tmpdir_path("w.part"), *near = tmpdir_path("w.partly");
+    struct err err = ERR_INIT;
+
+    (void)state;
+    tmpdir_write(base, "b", 1);
+    tmpdir_write(pack, "p", 1);
+    tmpdir_write(near, "n", 1);
+    for (int slash = 0; slash < 2; slash++) {
+        AUTO_FREE char *out = mem_printf("%s%s", tmpdir_path("w"), slash ? "/" : "");
+
+        assert_error(delta_paths_apply(base, near, out, &err), ERR_INVALID, &err, "BASE ");
+        assert_error(delta_paths_apply(part, near, out, &err), ERR_INVALID, &err, "BASE ");
+        assert_error(delta_paths_apply(near, pack, out, &err), ERR_INVALID, &err, "PACK ");
+        assert_ok(delta_paths_apply(near, near, out, &err), &err);
+    }
 }
 
 static void test_denied(void **state)
@@ -204,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report), cmocka_unit_test(test_report_of_a_full_pack),
         cmocka_unit_test(test_cut),    cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_inputs_in_the_workplace),
         cmocka_unit_test(test_denied),
     };
 

@@ -216,6 +216,15 @@ static void spoil(const struct single *f, off_t at)
     close(fd);
 }
 
+/* Node 1 fetches all of it from node 0, to its place. */
+static void fetch_placed(struct swarm *s, const struct single *f)
+{
+    s->nodes[1].fetch.placed = f->placed;
+    connect_nodes(s, 1, 0);
+    start_fetch(s, 1);
+    loop_run(s->loop);
+}
+
 /* Every byte but the table's goes to the file alone; another machine is given it from there. */
 static void is_fetched_and_given(void **state)
 {
@@ -227,10 +236,7 @@ static void is_fetched_and_given(void **state)
     (void)state;
     start_swarm(&s, 2);
     single_open(&f, false);
-    s.nodes[1].fetch.placed = f.placed;
-    connect_nodes(&s, 1, 0);
-    start_fetch(&s, 1);
-    loop_run(s.loop);
+    fetch_placed(&s, &f);
     assert_int_equal(s.nodes[1].status, 0);
     assert_whole(&f, &s);
     assert_int_equal(stat(below(s.nodes[1].dir, hash_hex(&s.id, hex), ".pack"), &st), 0);
@@ -257,10 +263,7 @@ static void rot_is_fetched_again(void **state)
     (void)state;
     start_swarm(&s, 1);
     single_open(&f, false);
-    s.nodes[1].fetch.placed = f.placed;
-    connect_nodes(&s, 1, 0);
-    start_fetch(&s, 1);
-    loop_run(s.loop);
+    fetch_placed(&s, &f);
     dir = s.nodes[1].dir;
     stop_swarm(&s);
     placed_free(f.placed);
@@ -271,10 +274,7 @@ static void rot_is_fetched_again(void **state)
     s.count = 2;
     start_node(&s, &s.nodes[1], ROLE_AGENT, "m1");
     single_open(&f, true);
-    s.nodes[1].fetch.placed = f.placed;
-    connect_nodes(&s, 1, 0);
-    start_fetch(&s, 1);
-    loop_run(s.loop);
+    fetch_placed(&s, &f);
     assert_int_equal(s.nodes[1].status, 0);
     assert_whole(&f, &s);
     assert_int_equal(exchange_counts(s.nodes[0].x).sent_bytes, LEAF_BYTES);
@@ -301,10 +301,7 @@ static void what_its_owner_changes_is_left_alone(void **state)
     (void)state;
     start_swarm(&s, 2);
     single_open(&f, false);
-    s.nodes[1].fetch.placed = f.placed;
-    connect_nodes(&s, 1, 0);
-    start_fetch(&s, 1);
-    loop_run(s.loop);
+    fetch_placed(&s, &f);
     placed_seal(f.placed);
     spoil(&f, 7 * LEAF_BYTES);
 
