@@ -12,6 +12,7 @@ struct wanted {
     char *id, *host;
     int port;
     int fails;
+    int64_t named_ms;
     enum peer_rack rack;
     bool stale; /* is counted as such */
 };
@@ -199,6 +200,29 @@ static struct connection *connection_add(struct peers *p, struct link *l, const 
     return c;
 }
 
+/* Of two machines the one with the lesser id opens the link. */
+static bool is_opener(const struct peers *p, const char *id)
+{
+    return strcmp(link_identity_id(p->o.self), id) < 0;
+}
+
+/* Of two links to one machine both sides keep the same: the opener's, or else the newer. */
+static bool keep_one(struct peers *p, struct connection *c)
+{
+    bool keep = c->ours == is_opener(p, id_of(c));
+
+    LIST_EACH (&p->connections, n) {
+        struct connection *other = CONTAINER_OF(n, struct connection, node);
+
+        if (other == c || !other->open || strcmp(id_of(other), id_of(c)) != 0)
+            continue;
+        if (!keep && other->ours != c->ours)
+            return false;
+        link_close(other->link, ERR_CANCELLED, "another link to the same machine");
+    }
+    return true;
+}
+
 /* The link of a connection that we started carries it as user; an accepted one gets it here. */
 static void opened(void *ctx, struct link *l)
 {
@@ -214,6 +238,10 @@ static void opened(void *ctx, struct link *l)
     c->opened_ms = loop_now_ms(p->o.loop);
     if (p->gone != NULL || is_unwelcome(p, link_peer_id(l))) {
         link_close(l, ERR_DENIED, "not welcome");
+        return;
+    }
+    if (!keep_one(p, c)) {
+        link_close(l, ERR_CANCELLED, "another link to the same machine");
         return;
     }
     exchange_attach(p->o.exchange, l);
@@ -309,6 +337,12 @@ static void connect_to(struct peers *p, struct wanted *w)
     link_set_user(l, c);
 }
 
+/* The other side may be unable to reach us: then it is our turn all the same. */
+static bool is_our_turn(const struct peers *p, const struct wanted *w)
+{
+    return is_opener(p, w->id) || loop_now_ms(p->o.loop) - w->named_ms >= PEERS_TURN_MS;
+}
+
 static void connect_missing(struct peers *p)
 {
     const char *self = link_identity_id(p->o.self);
@@ -320,7 +354,7 @@ static void connect_missing(struct peers *p)
         for (size_t k = 0; k < s->npeers; k++) {
             struct wanted *w = &s->peers[k];
 
-            if (w->fails < PEERS_FAILS_MAX && strcmp(w->id, self) != 0 &&
+            if (w->fails < PEERS_FAILS_MAX && strcmp(w->id, self) != 0 && is_our_turn(p, w) &&
                 find_connection(p, w->id) == NULL && !is_unwelcome(p, w->id))
                 connect_to(p, w);
         }
@@ -358,7 +392,10 @@ static void add_wanted(const struct peers *p, struct set *s, const struct set *b
     *w = (struct wanted){ .id = mem_strdup(m->id),
                           .host = mem_strdup(m->host),
                           .port = m->port,
+                          .named_ms = s->told_ms,
                           .rack = (enum peer_rack)m->rack };
+    if (known != NULL)
+        w->named_ms = known->named_ms;
     if (known != NULL && known->port == w->port && strcmp(known->host, w->host) == 0)
         w->stale = known->stale;
     else if (strcmp(w->id, link_identity_id(p->o.self)) != 0)

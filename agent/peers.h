@@ -1,8 +1,8 @@
 /* peers.h - links to other machines, for the exchange of pieces.
  *
- * The region node names for each pack the machines that we should be connected to; we connect to
- * those that are not connected to us, and drop the links that we opened and that no pack needs any
- * more. Peers are not trusted: their certificate must be of our cluster, of role agent and of the
+ * The region node names for each pack the machines that we should be connected to. There is one link
+ * between two machines: the one with the lesser id opens it, the other only if that does not come in
+ * time. Links that we opened and that no pack needs any more are dropped. Peers are not trusted: their certificate must be of our cluster, of role agent and of the
  * id we were told; whatever they send is checked by the exchange. */
 #ifndef AGENT_PEERS_H
 #define AGENT_PEERS_H
@@ -15,6 +15,7 @@ enum {
     PEERS_LINKS_MAX = 128, /* accepted */
     PEERS_RETRY_MS = 2000, /* between looks at who is missing */
     PEERS_FAILS_MAX = 3,   /* then it is left alone until the tracker names it anew */
+    PEERS_TURN_MS = 1000,  /* that the machine with the greater id waits for the other to connect */
     PEERS_MUTE_MS = 5000,  /* open so long, and nothing said of the pack: of no use */
 };
 

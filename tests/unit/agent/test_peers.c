@@ -67,7 +67,7 @@ static void join(void *ctx, const struct hash *pack, const struct bytes *bitmap)
 static void start(struct town *t, const char *ca, int i)
 {
     struct machine *m = &t->m[i];
-    AUTO_FREE char *id = mem_printf("m-%02d", i);
+    AUTO_FREE char *id = mem_printf("m-%02d", MACHINES - i); /* the later one opens links */
     AUTO_FREE char *dir = mem_printf("%s/%s", ca, id);
     struct exchange_options x = { .loop = t->loop, .pool = t->pool, .dir = tmpdir_fresh() };
     struct peers_options p = { .loop = t->loop, .listen = "127.0.0.1:0" };
@@ -118,7 +118,7 @@ static void fetched(struct exchange_fetch *f, int status)
 /* What the tracker says to machine i: connect to machine to, called id. */
 static void tell(struct town *t, int i, int to, const char *id)
 {
-    AUTO_FREE char *right = mem_printf("m-%02d", to);
+    AUTO_FREE char *right = mem_printf("m-%02d", MACHINES - to);
     struct msg_peer list[2] = {
         { id == NULL ? right : (char *)(uintptr_t)id, (char *)(uintptr_t) "127.0.0.1",
           (uint16_t)peers_port(t->m[to].peers), RACK_SAME },
@@ -206,6 +206,103 @@ static void test_a_pack_travels(void **state)
     assert_int_equal(t.m[2].fetch.peer_bytes, PACK_BYTES);
     peers_forget(t.m[1].peers, &t.pack);
     peers_forget(t.m[1].peers, &t.pack);
+    close_town(&t);
+}
+
+/* A link beside those of peers, from one machine to another. */
+struct spare {
+    struct link *link;
+    bool opened, closed;
+    char why[512];
+};
+
+static void spare_opened(void *ctx, struct link *l)
+{
+    (void)l;
+    ((struct spare *)ctx)->opened = true;
+}
+
+static void spare_message(void *ctx, struct link *l, enum msg_type type, const void *msg)
+{
+    (void)ctx;
+    (void)l;
+    (void)type;
+    (void)msg;
+}
+
+static void spare_closed(void *ctx, struct link *l, const struct err *why)
+{
+    struct spare *s = ctx;
+
+    (void)l;
+    s->closed = true;
+    snprintf(s->why, sizeof(s->why), "%s", why->text);
+}
+
+static const struct link_handler spare_handler = { spare_opened, spare_message, NULL,
+                                                   spare_closed };
+
+static struct spare *current; /* what until() looks at */
+
+static bool spare_is_closed(struct town *t)
+{
+    (void)t;
+    return current->closed;
+}
+
+static bool one_has_all(struct town *t)
+{
+    return t->m[1].done == 1;
+}
+
+static void open_spare(struct town *t, struct spare *s, int from, int to)
+{
+    struct err err = ERR_INIT;
+
+    *s = (struct spare){ .link = NULL };
+    assert_ok(link_connect(&s->link, t->loop, t->m[from].self, "127.0.0.1",
+                           peers_port(t->m[to].peers), ROLE_AGENT, link_identity_id(t->m[to].self),
+                           &spare_handler, s, &err),
+              &err);
+    current = s;
+}
+
+/* Both may connect to each other at the same time: one link stays, for both the same one. */
+static void test_one_link_between_two(void **state)
+{
+    struct spare back, again;
+    struct town t;
+
+    (void)state;
+    setup_town(&t);
+    exchange_fetch_start(t.m[1].x, &t.m[1].fetch, &t.pack, fetched);
+    tell(&t, 1, 0, NULL);
+    until(&t, one_has_all);
+    open_spare(&t, &back, 0, 1); /* 1 is the opener: this one goes */
+    until(&t, spare_is_closed);
+    assert_non_null(strstr(back.why, "another link to the same machine"));
+    open_spare(&t, &again, 1, 0); /* the opener has begun anew: its first link goes */
+    open_spare(&t, &back, 1, 0);
+    current = &again;
+    until(&t, spare_is_closed);
+    assert_true(again.opened && back.opened && !back.closed);
+    assert_non_null(strstr(again.why, "another link to the same machine"));
+    link_close(back.link, ERR_CANCELLED, "the test ends");
+    current = &back;
+    until(&t, spare_is_closed);
+    close_town(&t);
+}
+
+/* Only the one with the greater id was told, or its neighbour cannot reach it. */
+static void test_the_other_side_does_not_come(void **state)
+{
+    struct town t;
+
+    (void)state;
+    setup_town(&t);
+    exchange_fetch_start(t.m[1].x, &t.m[1].fetch, &t.pack, fetched);
+    tell(&t, 0, 1, NULL);
+    until(&t, one_has_all);
     close_town(&t);
 }
 
@@ -333,6 +430,8 @@ int main(void)
         cmocka_unit_test(test_host_for_others),
         cmocka_unit_test(test_a_pack_travels),
         cmocka_unit_test(test_who_is_dead_is_stale),
+        cmocka_unit_test(test_one_link_between_two),
+        cmocka_unit_test(test_the_other_side_does_not_come),
         cmocka_unit_test(test_who_is_banned_is_named),
         cmocka_unit_test(test_a_wrong_name_is_not_believed),
         cmocka_unit_test(test_addresses_that_cannot_be_used),
