@@ -262,7 +262,19 @@ static void pack_done(struct exchange_fetch *p, int status)
     if (status < 0)
         failed(f, &p->err);
     else if (f->writer != NULL)
-        writer_look(f->writer);
+        writer_fetched(f->writer);
+}
+
+/* The disk has changed what had come. */
+static void lost(void *ctx, bool look)
+{
+    struct fetch *f = ctx;
+
+    if (f->stopping)
+        return;
+    if (look)
+        exchange_close(f->exchange, &f->o.reference.pack);
+    exchange_fetch_start(f->exchange, &f->pack, &f->o.reference.pack, pack_done);
 }
 
 /* Once it is known where the bytes go. Nothing is wanted of a pack whose content an earlier run has put
@@ -316,6 +328,7 @@ static void manifest_done(struct exchange_object *m, int status)
                                 .dir = f->dir,
                                 .to = f->o.to,
                                 .opened = opened,
+                                .lost = lost,
                                 .done = written,
                                 .ctx = f };
 

@@ -35,6 +35,8 @@ struct writer {
     size_t seen;   /* leaves that were here when nothing could be done */
     bool *written; /* by segment: not to be looked at any more */
     bool opened, busy, stopped;
+    bool fetched;   /* all of the pack was here */
+    int lost;       /* times that this was not so any more */
     char *complete; /* where an earlier run has left all of it: the tree, or PATH */
     uint64_t pack_bytes;
     int status;
@@ -202,10 +204,12 @@ static bool choose_segments(struct writer *w, const struct bitmap *have)
 }
 
 /* One alone waits for another one as long as there will be one. */
-static enum job choose_from(struct writer *w, const struct bitmap *have, bool fetched)
+static enum job choose_from(struct writer *w, const struct bitmap *have, bool all_here)
 {
+    bool fetched = all_here || (w->fetched && w->placed == NULL);
+
     if (w->complete != NULL || w->manifest->nsegments == 0)
-        return fetched ? JOB_FINISH : JOB_NONE;
+        return w->fetched ? JOB_FINISH : JOB_NONE;
     if (have->set == w->seen && !fetched)
         return JOB_NONE;
     w->seen = have->set;
@@ -237,6 +241,43 @@ static void done(struct writer *w, int status)
     w->o.done(w->o.ctx, status, &w->err);
 }
 
+static void forget_pack(struct writer *w)
+{
+    full_free(w->full);
+    w->full = NULL;
+    if (w->fd >= 0)
+        close(w->fd);
+    w->fd = -1;
+}
+
+/* Every leaf was right when it came. */
+static bool may_be_damaged(const struct writer *w)
+{
+    if (w->job == JOB_TABLE && (w->status == -ERR_NOT_FOUND || w->status == -ERR_INVALID))
+        return true;
+    return (w->job == JOB_TABLE || w->job == JOB_SEGMENTS) && w->status == -ERR_CORRUPT;
+}
+
+/* look: some job has met with it, and nobody knows which leaves they are. */
+static void lost(struct writer *w, bool look)
+{
+    if (w->lost++ == WRITER_LOST_MAX) {
+        if (!look)
+            err_set(&w->err, ERR_CORRUPT, "%s: not what was written there", w->pack_path);
+        done(w, err_wrap(&w->err, "fetched again %d times: is the disk sound?", WRITER_LOST_MAX));
+        return;
+    }
+    log_warn("some of what was fetched is damaged on this disk%s%s: it is fetched again",
+             look ? ": " : "", look ? w->err.text : "");
+    w->err = (struct err)ERR_INIT;
+    w->fetched = false;
+    w->seen = SIZE_MAX;
+    forget_pack(w);
+    w->o.lost(w->o.ctx, look);
+}
+
+static void look(struct writer *w);
+
 static void work_done(struct work *work)
 {
     struct writer *w = CONTAINER_OF(work, struct writer, work);
@@ -244,7 +285,9 @@ static void work_done(struct work *work)
     w->busy = false;
     if (w->stopped)
         return;
-    if (w->status < 0) {
+    if (w->status < 0 && may_be_damaged(w)) {
+        lost(w, true);
+    } else if (w->status < 0) {
         done(w, w->status);
     } else if (w->job == JOB_FINISH) {
         done(w, 0);
@@ -253,25 +296,38 @@ static void work_done(struct work *work)
         w->o.opened(w->o.ctx);
     } else {
         w->seen = SIZE_MAX;
-        writer_look(w);
+        look(w);
     }
 }
 
-void writer_look(struct writer *w)
+static bool is_all_here(const struct writer *w)
+{
+    return exchange_path(w->o.exchange, &w->o.reference->pack) != NULL;
+}
+
+static void look(struct writer *w)
 {
     if (w->busy || w->stopped)
         return;
     w->job = choose(w);
-    if (w->job == JOB_NONE)
-        return;
-    w->busy = true;
-    w->work = (struct work){ .run = work_run, .done = work_done };
-    work_submit(w->o.pool, &w->work);
+    if (w->job != JOB_NONE) {
+        w->busy = true;
+        w->work = (struct work){ .run = work_run, .done = work_done };
+        work_submit(w->o.pool, &w->work);
+    } else if (w->fetched && !is_all_here(w)) {
+        lost(w, false);
+    }
 }
 
-static void look(struct timer *t)
+void writer_fetched(struct writer *w)
 {
-    writer_look(CONTAINER_OF(t, struct writer, look));
+    w->fetched = true;
+    look(w);
+}
+
+static void on_look(struct timer *t)
+{
+    look(CONTAINER_OF(t, struct writer, look));
 }
 
 static int check_manifest(const struct writer *w, struct err *err)
@@ -301,7 +357,7 @@ int writer_start(struct writer **ret, const struct writer_options *o, const stru
     w->pack_path = mem_printf("%s/packs/%s.pack", o->dir, hash_hex(&o->reference->pack, hex));
     w->mark = mark_path(o->dir);
     w->seen = SIZE_MAX;
-    timer_start(o->loop, &w->look, 0, FETCH_LOOK_MS, look);
+    timer_start(o->loop, &w->look, 0, FETCH_LOOK_MS, on_look);
     *ret = w;
     return 0;
 }

@@ -4,19 +4,23 @@
  *     opened(ctx)                                   it is: the fetch of the pack may begin,
  *     writer_place(w, pack_bytes)                   which has its bytes there,
  *     writer_is_complete(w)                         and needs none
- *     writer_look(w)                                also by itself, every FETCH_LOOK_MS
+ *     writer_fetched(w)                             all of it came; before, the writer looks by itself,
+ *                                                   every FETCH_LOOK_MS
+ *     lost(ctx, look)                               not all of it is here any more: fetch it again
  *     done(ctx, status, err)                        once: all verified, synced and renamed
  *
  * The leaves of a pack that is the stream itself lie at their places already (store/placed.h): their
  * segments are read back and compared with the manifest. Of another one, segments are decoded, compared
  * and written. One job at a time in the work pool, of two segments: so the loop stays free, and two
- * threads never meet in unpack. */
+ * threads never meet in unpack. What this disk has damaged meanwhile is asked for again. */
 #ifndef AGENT_FETCH_WRITE_H
 #define AGENT_FETCH_WRITE_H
 
 #include "io/work.h"
 #include "store/exchange.h"
 #include "wire/reference.h"
+
+enum { WRITER_LOST_MAX = 3 /* then it is not the disk, or the disk is of no use */ };
 
 struct writer;
 
@@ -28,6 +32,9 @@ struct writer_options {
     const char *dir; /* PATH.slipway */
     const char *to;  /* PATH */
     void (*opened)(void *ctx);
+    /* After writer_fetched(), which is due again: some of the pack is damaged, or gone. `look`: nobody
+     * knows which leaves; all are to be hashed again (exchange_close()). */
+    void (*lost)(void *ctx, bool look);
     void (*done)(void *ctx, int status, const struct err *err);
     void *ctx;
 };
@@ -45,7 +52,7 @@ struct placed *writer_place(struct writer *w, uint64_t pack_bytes);
 /* An earlier run has verified all of it: no leaf is needed to be done. */
 bool writer_is_complete(const struct writer *w);
 
-void writer_look(struct writer *w);
+void writer_fetched(struct writer *w);
 void writer_stop(struct writer *w); /* starts no more; no done() after this */
 bool writer_is_busy(const struct writer *w);
 void writer_free(struct writer *w); /* not busy, or the pool is gone; NULL is fine */

@@ -48,6 +48,23 @@ static void give_run(struct work *w)
         log_error("read leaf %u of pack %.12s: %s", g->leaf, g->p->hex, err.text);
 }
 
+/* It is not on this disk any more as it was. */
+static void leaf_lost(struct giving *g)
+{
+    struct exchange_pack *p = g->p;
+    struct exchange_fetch *f = p->fetch;
+    struct peer *peer = g->x->peer;
+
+    bitmap_put(&p->verified, g->leaf, false);
+    p->unsaved = true;
+    p->sums[g->leaf] = 0;
+    if (f == NULL || !bitmap_get(peer_pack_has(peer, p->number), g->leaf) ||
+        !peer_pack_wants(peer, p->number, g->leaf))
+        return;
+    f->have_bytes -= g->len;
+    *(bitmap_get(&p->seeded, g->leaf) ? &f->seed_bytes : &f->peer_bytes) -= g->len;
+}
+
 static void tell_peer(struct giving *g, enum peer_event_kind kind)
 {
     peer_step(g->x->peer,
@@ -76,8 +93,7 @@ static void give_send(struct giving *g)
     if (g->p->forgotten) {
         tell_peer(g, PEER_SENT);
     } else if (g->status < 0) {
-        bitmap_put(&g->p->verified, g->leaf, false);
-        g->p->sums[g->leaf] = 0;
+        leaf_lost(g);
         tell_peer(g, PEER_UNREAD);
     } else if (link_send_block(g->l->link, MSG_LEAF, &m, g->block, &err) == 0) {
         g->block = NULL;

@@ -396,7 +396,7 @@ static void on_unsent(struct peer *p, struct peer_view *v, const struct peer_eve
 }
 
 /* Our copy is damaged: we do not have it any more. */
-static void on_unread(struct peer *p, struct peer_view *v, uint32_t leaf)
+static void on_unread(struct peer *p, struct peer_view *v, uint32_t leaf, int64_t now_ms)
 {
     struct peer_pack *k = v->pack;
     struct peer_queued *q = peer_push(p, PEER_REFUSE, v);
@@ -408,6 +408,7 @@ static void on_unread(struct peer *p, struct peer_view *v, uint32_t leaf)
         return;
     k->lacking += !k->some || bitmap_get(&k->wanted, leaf);
     peer_down_set_todo(k, leaf);
+    peer_check_soon(p, now_ms);
 }
 
 static void retell(struct peer *p, struct peer_pack *k)
@@ -494,7 +495,7 @@ static void on_message(struct peer *p, const struct peer_event *e, int64_t now_m
     else if (e->kind == PEER_UNSENT)
         on_unsent(p, v, e, now_ms);
     else if (e->kind == PEER_UNREAD)
-        on_unread(p, v, e->first);
+        on_unread(p, v, e->first, now_ms);
 }
 
 static void on_leaf(struct peer *p, const struct peer_event *e, int64_t now_ms)
