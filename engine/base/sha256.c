@@ -7,6 +7,7 @@
 
 #include "base/hex.h"
 #include "base/mem.h"
+#include "base/sha256_lanes.h"
 #include "base/sha256_x86.h"
 
 struct sha256 {
@@ -138,6 +139,89 @@ void sha256_add_two(struct sha256 *a, const void *data_a, size_t len_a, struct s
         add_blocks(b, y + n, len_b - n);
 }
 
+/* ---- many ---- */
+
+/* Whole blocks for one digest. */
+struct lane {
+    struct sha256 *s;
+    const unsigned char *data;
+    size_t blocks;
+};
+
+/* As many blocks into each of n digests as all of them have. */
+static void add_side_by_side(struct lane *const *of, size_t n)
+{
+    const unsigned char *data[SHA256_LANES];
+    uint32_t *h[SHA256_LANES];
+    size_t blocks = SIZE_MAX;
+
+    for (size_t i = 0; i < n; i++) {
+        data[i] = of[i]->data;
+        h[i] = of[i]->s->h;
+        blocks = of[i]->blocks < blocks ? of[i]->blocks : blocks;
+    }
+    if (n == 1)
+        sha256_x86_one(h[0], data[0], blocks);
+    else if (n == 2)
+        sha256_x86_two(h[0], data[0], h[1], data[1], blocks);
+    else
+        sha256_lanes(h, data, n, blocks);
+    for (size_t i = 0; i < n; i++) {
+        of[i]->data += blocks * SHA256_BLOCK;
+        of[i]->blocks -= blocks;
+        of[i]->s->bytes += blocks * SHA256_BLOCK;
+    }
+}
+
+static void add_lanes(struct lane *lanes, size_t n)
+{
+    bool wide = sha256_lanes_there();
+
+    for (;;) {
+        struct lane *left[SHA256_LANES];
+        size_t nleft = 0;
+
+        for (size_t i = 0; i < n; i++) {
+            if (lanes[i].blocks > 0)
+                left[nleft++] = &lanes[i];
+        }
+        if (nleft == 0)
+            return;
+        if (nleft > 2 && (!wide || nleft < SHA256_LANES_MIN))
+            nleft = 2;
+        add_side_by_side(left, nleft);
+    }
+}
+
+/* Bytes that make up no block wait in their digest. */
+static void add_some(struct sha256 *const *s, const unsigned char *const *data, const size_t *len,
+                     size_t n)
+{
+    struct lane lanes[SHA256_LANES];
+
+    for (size_t i = 0; i < n; i++) {
+        size_t begun = fill(s[i], data[i], len[i]);
+
+        lanes[i] = (struct lane){ s[i], data[i] + begun, (len[i] - begun) / SHA256_BLOCK };
+    }
+    add_lanes(lanes, n);
+    for (size_t i = 0; i < n; i++)
+        add_blocks(s[i], lanes[i].data, (size_t)(data[i] + len[i] - lanes[i].data));
+}
+
+void sha256_add_many(struct sha256 *const *s, const unsigned char *const *data, const size_t *len,
+                     size_t n)
+{
+    for (size_t i = 0; i < n && s[i]->ctx != NULL; i++)
+        sha256_add(s[i], data[i], len[i]);
+    if (n > 0 && s[0]->ctx != NULL)
+        return;
+    for (size_t i = 0, part; i < n; i += part) {
+        part = n - i < SHA256_LANES ? n - i : SHA256_LANES;
+        add_some(s + i, data + i, len + i, part);
+    }
+}
+
 static void put_big_endian(unsigned char *out, uint64_t v, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
@@ -187,6 +271,27 @@ struct hash sha256_of(const void *data, size_t len)
     start(&s);
     sha256_add(&s, data, len);
     return finish(&s);
+}
+
+void sha256_of_many(const unsigned char *const *data, const size_t *len, size_t n, struct hash *ret)
+{
+    struct sha256 digests[SHA256_LANES];
+    struct sha256 *s[SHA256_LANES];
+
+    for (size_t i = 0; i < n && !sha256_x86_there(); i++)
+        ret[i] = sha256_of(data[i], len[i]);
+    for (size_t i = 0; i < n && sha256_x86_there(); i += SHA256_LANES) {
+        size_t part = n - i < SHA256_LANES ? n - i : SHA256_LANES;
+
+        for (size_t k = 0; k < part; k++) {
+            s[k] = &digests[k];
+            digests[k].ctx = NULL;
+            start(s[k]);
+        }
+        add_some(s, data + i, len + i, part);
+        for (size_t k = 0; k < part; k++)
+            ret[i + k] = finish(s[k]);
+    }
 }
 
 void sha256_of_two(const void *a, size_t len_a, const void *b, size_t len_b, struct hash ret[2])

@@ -1,7 +1,8 @@
 /* sha256.h - SHA-256 digests: the name of every artifact, pack, release and segment.
  *
  * FIPS 180-4, by the processor's SHA instructions (sha256_x86.h), else by libcrypto. With them, two
- * digests that are made side by side cost a third more than one: the calls named _two are for that.
+ * digests that are made side by side cost a third more than one: the calls named _two are for that. With
+ * AVX-512 besides (sha256_lanes.h), sixteen cost a third of what they do one by one: the calls named _many.
  * Where there are none, they do one after the other. */
 #ifndef BASE_SHA256_H
 #define BASE_SHA256_H
@@ -29,6 +30,12 @@ struct hash sha256_of(const void *data, size_t len);
 void sha256_add_two(struct sha256 *a, const void *data_a, size_t len_a, struct sha256 *b,
                     const void *data_b, size_t len_b);
 void sha256_of_two(const void *a, size_t len_a, const void *b, size_t len_b, struct hash ret[2]);
+
+/* n digests, no two of them the same; best 16 at a time, of data of equal lengths. */
+void sha256_add_many(struct sha256 *const *s, const unsigned char *const *data, const size_t *len,
+                     size_t n);
+void sha256_of_many(const unsigned char *const *data, const size_t *len, size_t n,
+                    struct hash *ret);
 
 /* For tests: as sha256_new(), but by libcrypto whatever the processor is. */
 struct sha256 *sha256_new_by(bool libcrypto);

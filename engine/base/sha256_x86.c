@@ -1,11 +1,6 @@
 #include "base/sha256_x86.h"
 
-/* Clang 14 does not know the feature by name; it builds fuzzers alone. */
-#if defined(__x86_64__) && !defined(__clang__)
-
-#include <immintrin.h>
-
-static const uint32_t constants[64] __attribute__((aligned(16))) = {
+const uint32_t sha256_constants[SHA256_ROUNDS] __attribute__((aligned(16))) = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -15,6 +10,11 @@ static const uint32_t constants[64] __attribute__((aligned(16))) = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
+
+/* Clang 14 does not know the feature by name; it builds fuzzers alone. */
+#if defined(__x86_64__) && !defined(__clang__)
+
+#include <immintrin.h>
 
 #define SHA __attribute__((target("sha,sse4.1")))
 #define SHA_INLINE __attribute__((target("sha,sse4.1"), always_inline)) static inline
@@ -65,7 +65,7 @@ SHA_INLINE __m128i next_words(__m128i w0, __m128i w1, __m128i w2, __m128i w3)
 
 SHA_INLINE __m128i constant(unsigned round)
 {
-    return _mm_load_si128((const __m128i *)(const void *)(constants + round));
+    return _mm_load_si128((const __m128i *)(const void *)(sha256_constants + round));
 }
 
 SHA_INLINE struct pair four_rounds(struct pair s, __m128i wk)

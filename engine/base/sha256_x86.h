@@ -13,7 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHA256_BLOCK = 64, SHA256_WORDS = 8 };
+enum { SHA256_BLOCK = 64, SHA256_WORDS = 8, SHA256_ROUNDS = 64 };
+
+extern const uint32_t sha256_constants[SHA256_ROUNDS]; /* K of the standard */
 
 /* Has this processor the instructions? The others may be called only if it has. */
 bool sha256_x86_there(void);

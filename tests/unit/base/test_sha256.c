@@ -165,6 +165,72 @@ static void two_can_be_fed_in_any_portions(void **state)
     free(data);
 }
 
+/* Lengths that are equal, nearly equal and nothing alike, of fewer and of more than fit side by side. */
+static void many_at_once_are_as_one_by_one(void **state)
+{
+    enum { MANY = 37, MOST = 40 * 64 };
+    unsigned char *bytes = noise(MANY * MOST, 6);
+    const unsigned char *data[MANY];
+    size_t len[MANY];
+    struct hash h[MANY];
+
+    (void)state;
+    for (size_t n = 0; n <= MANY; n++) {
+        for (size_t spread = 0; spread < 3; spread++) {
+            for (size_t i = 0; i < n; i++) {
+                data[i] = bytes + i * MOST + i % 3;
+                len[i] = spread == 0 ? MOST - 64 : spread == 1 ? MOST - 64 - i : i * i * 7 % MOST;
+                len[i] -= len[i] > 2 ? 2 : 0;
+            }
+            sha256_of_many(data, len, n, h);
+            for (size_t i = 0; i < n; i++) {
+                struct hash expected = reference(data[i], len[i]);
+
+                assert_memory_equal(h[i].b, expected.b, HASH_BYTES);
+            }
+        }
+    }
+    free(bytes);
+}
+
+static void feed_many(bool libcrypto, const unsigned char *bytes, size_t portion)
+{
+    enum { MANY = 19, LEN = 3000 };
+    struct sha256 *s[MANY];
+    const unsigned char *data[MANY];
+    size_t len[MANY];
+
+    for (size_t i = 0; i < MANY; i++)
+        s[i] = sha256_new_by(libcrypto);
+    for (size_t at = 0; at < LEN; at += portion) {
+        for (size_t i = 0; i < MANY; i++) {
+            size_t end = LEN - i * 17;
+
+            data[i] = bytes + i * LEN + at;
+            len[i] = at >= end ? 0 : end - at < portion ? end - at : portion;
+        }
+        sha256_add_many(s, data, len, MANY);
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        struct hash h = sha256_done(s[i]), expected = reference(bytes + i * LEN, LEN - i * 17);
+
+        assert_memory_equal(h.b, expected.b, HASH_BYTES);
+        sha256_free(s[i]);
+    }
+}
+
+static void many_can_be_fed_in_any_portions(void **state)
+{
+    unsigned char *bytes = noise(19 * 3000, 7);
+
+    (void)state;
+    for (size_t portion = 1; portion < 3000; portion += portion / 2 + 1) {
+        feed_many(false, bytes, portion);
+        feed_many(true, bytes, portion);
+    }
+    free(bytes);
+}
+
 static void a_copy_goes_its_own_way(void **state)
 {
     enum { LEN = 500 };
@@ -230,6 +296,8 @@ int main(void)
         cmocka_unit_test(any_length_at_any_address_is_as_libcrypto_says),
         cmocka_unit_test(two_at_once_are_as_one_by_one),
         cmocka_unit_test(two_can_be_fed_in_any_portions),
+        cmocka_unit_test(many_at_once_are_as_one_by_one),
+        cmocka_unit_test(many_can_be_fed_in_any_portions),
         cmocka_unit_test(a_copy_goes_its_own_way),
         cmocka_unit_test(hashes_compare_as_their_bytes),
         cmocka_unit_test(parse_takes_64_digits_only),
