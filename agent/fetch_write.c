@@ -15,7 +15,8 @@
 
 enum job { JOB_NONE = 0, JOB_OPEN, JOB_TABLE, JOB_SEGMENTS, JOB_FINISH };
 
-enum { TOGETHER = 2 /* segments in a job: two are hashed in little more time than one */ };
+/* Segments in a job: many are hashed in little more time than one, but each that is decoded takes room. */
+enum { DECODED_TOGETHER = 2 };
 
 struct writer {
     struct writer_options o;
@@ -26,11 +27,11 @@ struct writer {
     struct placed *placed;
     struct full *full;            /* the pack's table, once its leaves are here */
     struct full_decoder *decoder; /* unless it is placed */
-    unsigned char *segments;      /* likewise: room for TOGETHER */
+    unsigned char *segments;      /* likewise: room for DECODED_TOGETHER */
     int fd;                       /* the pack */
     char *staging, *tree, *pack_path, *mark;
     enum job job; /* in the pool */
-    size_t next[TOGETHER], nnext;
+    size_t next[PLACED_TOGETHER], nnext;
     size_t at;     /* where to look first */
     size_t seen;   /* leaves that were here when nothing could be done */
     bool *written; /* by segment: not to be looked at any more */
@@ -94,7 +95,7 @@ static int read_table(struct writer *w)
 /* They lie where they should be. */
 static int check_placed(struct writer *w)
 {
-    struct hash h[TOGETHER];
+    struct hash h[PLACED_TOGETHER];
     int r = placed_hash(w->placed, w->next, w->nnext, h, &w->err);
 
     for (size_t k = 0; r == 0 && k < w->nnext; k++) {
@@ -187,10 +188,11 @@ static bool table_is_here(const struct writer *w, const struct bitmap *have)
 /* Sets next; true: no segment is missing. */
 static bool choose_segments(struct writer *w, const struct bitmap *have)
 {
+    size_t most = w->placed == NULL ? DECODED_TOGETHER : PLACED_TOGETHER;
     bool all = true;
 
     w->nnext = 0;
-    for (size_t i = w->at; i < w->manifest->nsegments && w->nnext < TOGETHER; i++) {
+    for (size_t i = w->at; i < w->manifest->nsegments && w->nnext < most; i++) {
         w->written[i] = w->written[i] || !unpack_needed(w->unpack, i);
         if (w->written[i]) {
             w->at = all ? i + 1 : w->at;
@@ -203,7 +205,14 @@ static bool choose_segments(struct writer *w, const struct bitmap *have)
     return all;
 }
 
-/* One alone waits for another one as long as there will be one. */
+/* So few wait for others? As many as there are to wait for, so that little is left to do at the end. */
+static bool may_wait(const struct writer *w)
+{
+    size_t most = w->placed == NULL ? DECODED_TOGETHER : PLACED_TOGETHER;
+
+    return w->nnext < most && w->nnext < unpack_needed_count(w->unpack) - w->nnext;
+}
+
 static enum job choose_from(struct writer *w, const struct bitmap *have, bool all_here)
 {
     bool fetched = all_here || (w->fetched && w->placed == NULL);
@@ -217,7 +226,7 @@ static enum job choose_from(struct writer *w, const struct bitmap *have, bool al
         return table_is_here(w, have) ? JOB_TABLE : JOB_NONE;
     if (choose_segments(w, have))
         return fetched ? JOB_FINISH : JOB_NONE;
-    if (w->nnext == 0 || (w->nnext < TOGETHER && !fetched))
+    if (w->nnext == 0 || (!fetched && may_wait(w)))
         return JOB_NONE;
     w->seen = SIZE_MAX; /* there may be more */
     return JOB_SEGMENTS;
@@ -381,7 +390,7 @@ struct placed *writer_place(struct writer *w, uint64_t pack_bytes)
         open_placed(w);
     if (w->placed == NULL) {
         w->decoder = full_decoder_new();
-        w->segments = mem_alloc(TOGETHER * (size_t)SEGMENT_BYTES);
+        w->segments = mem_alloc(DECODED_TOGETHER * (size_t)SEGMENT_BYTES);
     }
     return w->placed;
 }

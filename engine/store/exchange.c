@@ -46,6 +46,7 @@ int exchange_new(struct exchange **ret, const struct exchange_options *o, struct
     list_init(&x->links);
     list_init(&x->object_gets);
     list_init(&x->arriving);
+    x->gap_us = EXCHANGE_TICK_MS * 1000; /* rare until they come */
     timer_start(o->loop, &x->tick, EXCHANGE_TICK_MS, EXCHANGE_TICK_MS, tick);
     *ret = x;
     return 0;

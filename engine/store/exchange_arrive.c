@@ -10,9 +10,16 @@
 
 /* ---- a leaf arrives: hashed and written in the pool ---- */
 
-/* Leaves that came meanwhile go together: two are hashed in little more time than one, and a wake-up serves
- * them all. */
-enum { BATCH = 8, BATCHES = 2 /* in the pool at a time */ };
+/* Leaves go together: sixteen are hashed in the time of seven, a wake-up serves them all, and one thread at a
+ * time writes, as a file's lock allows no more. What comes while a batch is in the pool is the next one. Where
+ * leaves come fast, the first one waits a little for others; where they are rare, it is not kept waiting: the
+ * neighbours want it. */
+enum {
+    BATCH = 16,
+    GATHER_MS = 10,
+    RARE_US = 3000, /* between leaves, on average; of which no gap counts more than */
+    GAP_MAX_US = 100000,
+};
 
 struct arrival {
     struct list node; /* in x->arriving */
@@ -50,19 +57,17 @@ static void arrival_keep(struct arrival *a, const struct hash *h)
 static void batch_run(struct work *w)
 {
     struct batch *b = CONTAINER_OF(w, struct batch, work);
-    struct hash h[2];
+    const unsigned char *bytes[BATCH];
+    size_t len[BATCH];
+    struct hash h[BATCH];
 
-    for (size_t i = 0; i + 1 < b->count; i += 2) {
-        sha256_of_two(b->of[i]->bytes, b->of[i]->len, b->of[i + 1]->bytes, b->of[i + 1]->len, h);
-        arrival_keep(b->of[i], &h[0]);
-        arrival_keep(b->of[i + 1], &h[1]);
+    for (size_t i = 0; i < b->count; i++) {
+        bytes[i] = b->of[i]->bytes;
+        len[i] = b->of[i]->len;
     }
-    if (b->count % 2 != 0) {
-        struct arrival *last = b->of[b->count - 1];
-
-        h[0] = sha256_of(last->bytes, last->len);
-        arrival_keep(last, &h[0]);
-    }
+    sha256_of_many(bytes, len, b->count, h);
+    for (size_t i = 0; i < b->count; i++)
+        arrival_keep(b->of[i], &h[i]);
 }
 
 static struct exchange_link *link_by_id(struct exchange *x, const char *id)
@@ -137,15 +142,31 @@ static void arrival_done(struct arrival *a)
     free(a);
 }
 
-static void batches_start(struct exchange *x);
+static void batch_start(struct exchange *x);
+static void on_gather(struct timer *t);
+
+/* Those that wait go, unless others are about to come. */
+static void batch_when_worth(struct exchange *x)
+{
+    bool rare = x->gap_us > RARE_US;
+
+    if (x->in_pool || x->narriving == 0)
+        return;
+    if (x->narriving >= BATCH) {
+        timer_stop(&x->gather);
+        batch_start(x);
+    } else if (!x->gather.active) { /* others may be whole in this turn of the loop, at least */
+        timer_start(x->o.loop, &x->gather, rare ? 0 : GATHER_MS, 0, on_gather);
+    }
+}
 
 static void batch_done(struct work *w)
 {
     struct batch *b = CONTAINER_OF(w, struct batch, work);
     struct exchange *x = b->x;
 
-    x->batches--;
-    batches_start(x); /* first: what is called back may free x when nothing is in the pool */
+    x->in_pool = false;
+    batch_when_worth(x); /* first: what is called back may free x when nothing is in the pool */
     for (size_t i = 0; i < b->count; i++)
         arrival_done(b->of[i]);
     free(b);
@@ -157,30 +178,30 @@ static void batch_start(struct exchange *x)
 
     b->work = (struct work){ .run = batch_run, .done = batch_done };
     b->x = x;
-    while (b->count < BATCH && !list_empty(&x->arriving)) {
+    while (b->count < BATCH && x->narriving > 0) {
         struct arrival *a = CONTAINER_OF(x->arriving.next, struct arrival, node);
 
         list_remove(&a->node);
+        x->narriving--;
         b->of[b->count++] = a;
     }
-    if (b->count > 1 &&
-        b->count % 2 != 0) /* the odd one finds company, or goes when these are done */
-        list_push(&x->arriving, &b->of[--b->count]->node);
-    x->batches++;
+    x->in_pool = true;
     work_submit(x->o.pool, &b->work);
-}
-
-/* One leaf alone is not kept waiting while nothing is under way, but waits for company otherwise. */
-static void batches_start(struct exchange *x)
-{
-    while (!list_empty(&x->arriving) &&
-           (x->batches == 0 || (x->batches < BATCHES && x->arriving.next != x->arriving.prev)))
-        batch_start(x);
 }
 
 static void on_gather(struct timer *t)
 {
-    batches_start(CONTAINER_OF(t, struct exchange, gather));
+    batch_start(CONTAINER_OF(t, struct exchange, gather));
+}
+
+/* How fast do they come? */
+static void note_arrival(struct exchange *x)
+{
+    int64_t now_ms = exchange_now(x), gap_us = (now_ms - x->arrived_ms) * 1000;
+
+    x->arrived_ms = now_ms;
+    gap_us = gap_us < GAP_MAX_US ? gap_us : GAP_MAX_US;
+    x->gap_us += (gap_us - x->gap_us) / 8;
 }
 
 static void take_bytes(struct arrival *a, struct exchange_link *l, const struct bytes *bytes)
@@ -220,9 +241,8 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     p->pending++;
     l->x->works++;
     list_push(&l->x->arriving, &a->node);
-    if (l->x->batches > 0)
-        batches_start(l->x);
-    else if (!l->x->gather.active) /* others may be whole in this turn of the loop */
-        timer_start(l->x->o.loop, &l->x->gather, 0, 0, on_gather);
+    l->x->narriving++;
+    note_arrival(l->x);
+    batch_when_worth(l->x);
     exchange_act(l->x);
 }

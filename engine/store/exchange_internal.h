@@ -88,9 +88,12 @@ struct exchange {
     struct list object_gets;
     size_t works;         /* in the pool, or waiting for it: giving, arrivals, openings */
     struct list arriving; /* leaves that came, and are not in a batch yet */
-    int batches;          /* in the pool */
-    struct timer gather;  /* then the first batch starts */
-    bool acting;          /* exchange_act() runs */
+    size_t narriving;
+    bool in_pool;        /* a batch of them is */
+    struct timer gather; /* then a batch starts */
+    int64_t arrived_ms;  /* the last of them */
+    int64_t gap_us;      /* between them, on average */
+    bool acting;         /* exchange_act() runs */
     struct timer tick, due;
     int64_t due_ms; /* when due fires */
     struct exchange_counts counts;

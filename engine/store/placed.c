@@ -11,8 +11,8 @@
 #include "io/files.h"
 #include "store/tree.h"
 
-/* Of each of two segments at a time: they stay in the processor's cache between read and hash. */
-enum { CHUNK_BYTES = 128 << 10 };
+/* Of each segment at a time: those of all stay in the processor's cache between read and hash. */
+enum { CHUNK_BYTES = 16 << 10 };
 
 struct placed_file {
     uint64_t at, size; /* of its first byte in the stream; bytes */
@@ -192,45 +192,29 @@ int placed_write(const struct placed *p, const void *data, size_t len, uint64_t 
 
 static size_t chunk_of(const struct placed *p, size_t segment, size_t done)
 {
-    size_t left = manifest_segment_bytes(p->m, segment) - done;
+    size_t bytes = manifest_segment_bytes(p->m, segment), left = bytes > done ? bytes - done : 0;
 
     return left < CHUNK_BYTES ? left : CHUNK_BYTES;
 }
 
-static int hash_two(const struct placed *p, const size_t *segments, struct sha256 *const *sha,
-                    unsigned char *chunks, struct err *err)
+/* Only the stream's last segment is shorter than the others. */
+static int hash_all(const struct placed *p, const size_t *segments, size_t n,
+                    struct sha256 *const *sha, unsigned char *chunks, struct err *err)
 {
+    const unsigned char *data[PLACED_TOGETHER];
+    size_t len[PLACED_TOGETHER];
     int r = 0;
 
-    /* Only the stream's last segment is shorter than the other one. */
     for (size_t done = 0; r == 0 && done < SEGMENT_BYTES; done += CHUNK_BYTES) {
-        size_t len[2] = { 0, 0 };
+        for (size_t k = 0; r == 0 && k < n; k++) {
+            unsigned char *chunk = chunks + k * CHUNK_BYTES;
 
-        for (size_t k = 0; r == 0 && k < 2; k++) {
-            if (done >= manifest_segment_bytes(p->m, segments[k]))
-                continue;
+            data[k] = chunk;
             len[k] = chunk_of(p, segments[k], done);
-            r = read_stream(p, chunks + k * CHUNK_BYTES, len[k],
-                            (uint64_t)segments[k] * SEGMENT_BYTES + done, err);
+            r = read_stream(p, chunk, len[k], (uint64_t)segments[k] * SEGMENT_BYTES + done, err);
         }
         if (r == 0)
-            sha256_add_two(sha[0], chunks, len[0], sha[1], chunks + CHUNK_BYTES, len[1]);
-    }
-    return r;
-}
-
-static int hash_one(const struct placed *p, size_t segment, struct sha256 *sha,
-                    unsigned char *chunk, struct err *err)
-{
-    size_t len = manifest_segment_bytes(p->m, segment);
-    int r = 0;
-
-    for (size_t done = 0; r == 0 && done < len; done += CHUNK_BYTES) {
-        size_t part = chunk_of(p, segment, done);
-
-        r = read_stream(p, chunk, part, (uint64_t)segment * SEGMENT_BYTES + done, err);
-        if (r == 0)
-            sha256_add(sha, chunk, part);
+            sha256_add_many(sha, data, len, n);
     }
     return r;
 }
@@ -238,15 +222,17 @@ static int hash_one(const struct placed *p, size_t segment, struct sha256 *sha,
 int placed_hash(const struct placed *p, const size_t *segments, size_t n, struct hash *ret,
                 struct err *err)
 {
-    unsigned char *chunks = mem_realloc(NULL, 2 * (size_t)CHUNK_BYTES);
-    struct sha256 *sha[2] = { sha256_new(), sha256_new() };
-    int r = n == 2 ? hash_two(p, segments, sha, chunks, err)
-                   : hash_one(p, segments[0], sha[0], chunks, err);
+    unsigned char *chunks = mem_realloc(NULL, n * (size_t)CHUNK_BYTES);
+    struct sha256 *sha[PLACED_TOGETHER];
+    int r;
 
     for (size_t k = 0; k < n; k++)
+        sha[k] = sha256_new();
+    r = hash_all(p, segments, n, sha, chunks, err);
+    for (size_t k = 0; k < n; k++) {
         ret[k] = sha256_done(sha[k]);
-    sha256_free(sha[0]);
-    sha256_free(sha[1]);
+        sha256_free(sha[k]);
+    }
     free(chunks);
     return r;
 }

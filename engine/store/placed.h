@@ -20,7 +20,10 @@
 
 #include "wire/manifest.h"
 
-enum { PLACED_FILES_MAX = 64 /* that are not empty */ };
+enum {
+    PLACED_FILES_MAX = 64, /* that are not empty */
+    PLACED_TOGETHER = 16,  /* segments that are hashed side by side */
+};
 
 struct placed;
 
@@ -51,7 +54,7 @@ MUST_CHECK int placed_read(const struct placed *p, void *data, size_t len, uint6
 MUST_CHECK int placed_write(const struct placed *p, const void *data, size_t len, uint64_t offset,
                             struct err *err);
 
-/* The SHA-256 of one or two segments as they lie there; two cost little more than one. */
+/* The SHA-256 of 1 to PLACED_TOGETHER segments as they lie there; the more, the less each costs. */
 MUST_CHECK int placed_hash(const struct placed *p, const size_t *segments, size_t n,
                            struct hash *ret, struct err *err);
 

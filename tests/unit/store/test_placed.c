@@ -96,10 +96,11 @@ static void suits_what_is_its_stream(void **state)
 static void holds_what_is_written(void **state)
 {
     static const size_t pairs[][2] = { { 0, 1 }, { 2, 0 }, { 1, 2 } };
+    static const size_t all[] = { 1, 2, 0 };
     struct err err = ERR_INIT;
     unsigned char *got = mem_alloc(600000);
     struct placed *p;
-    struct hash h[2];
+    struct hash h[3];
     struct sample s;
     size_t len;
     char *a;
@@ -115,6 +116,9 @@ static void holds_what_is_written(void **state)
         assert_ok(placed_hash(p, &i, 1, h, &err), &err);
         assert_true(hash_equal(&h[0], &s.segments[i]));
     }
+    assert_ok(placed_hash(p, all, 3, h, &err), &err);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(hash_equal(&h[i], &s.segments[all[i]]));
     assert_ok(placed_read(p, got, 600000, s.from + FILE_A - 300000, &err), &err);
     assert_memory_equal(got, s.stream + FILE_A - 300000, 600000);
     assert_error(placed_read(p, got, 78, s.from + 2 * SEGMENT_BYTES, &err), ERR_CORRUPT, &err,
