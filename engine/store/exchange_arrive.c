@@ -220,8 +220,11 @@ void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m)
     struct exchange_pack *p = pack_find(l->x, &m->pack);
     struct arrival *a;
 
-    if (p == NULL || p->number < 0)
-        return; /* late */
+    if (p == NULL || p->number < 0) { /* late, or nobody asked for it */
+        (void)peer_takes(l->x->peer, l->number, -1, m->index, exchange_now(l->x));
+        exchange_act(l->x);
+        return;
+    }
     if (m->index < p->index->nleaves && m->bytes.len != pack_leaf_bytes(p->index, m->index)) {
         tally_was_bad(p, l, "a leaf of the wrong size");
         return;

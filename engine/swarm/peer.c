@@ -64,6 +64,8 @@ uint64_t *peer_scratch(struct peer *p, size_t words)
     return p->scratch;
 }
 
+enum { NOT_ONE = -2 /* a number that no action has */ };
+
 /* Actions that were not taken name what is gone. */
 static void purge(struct peer *p, int link, int pack)
 {
@@ -126,7 +128,7 @@ void peer_link_close(struct peer *p, int link, int64_t now_ms)
     struct peer_link *l = link_at(p, link);
 
     l->used = false;
-    purge(p, link, -1);
+    purge(p, link, NOT_ONE);
     p->nserving -= l->giving > 0;
     list_remove(&l->serving);
     if ((size_t)link < p->free_link)
@@ -243,7 +245,7 @@ void peer_pack_close(struct peer *p, int pack, int64_t now_ms)
 {
     struct peer_pack *k = pack_at(p, pack);
 
-    purge(p, -2, pack);
+    purge(p, NOT_ONE, pack);
     pack_release(p, k);
     (void)peer_up_give(p, now_ms);
 }
@@ -512,9 +514,13 @@ static void on_leaf(struct peer *p, const struct peer_event *e, int64_t now_ms)
 
 bool peer_takes(struct peer *p, int link, int pack, uint32_t leaf, int64_t now_ms)
 {
-    struct peer_view *v = peer_view_find(link_at(p, link), pack_at(p, pack));
+    struct peer_link *l = link_at(p, link);
+    struct peer_view *v = pack < 0 ? NULL : peer_view_find(l, pack_at(p, pack));
 
-    return v != NULL && peer_down_takes(p, v, leaf, now_ms);
+    if (v != NULL)
+        return peer_down_takes(p, v, leaf, now_ms);
+    (void)peer_late_may_come(p, l, NULL);
+    return false;
 }
 
 void peer_step(struct peer *p, const struct peer_event *e, int64_t now_ms)

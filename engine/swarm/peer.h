@@ -62,7 +62,8 @@ enum {
     PEER_HAVE_MS = 50,       /* the longest that a HAVE waits for company */
     PEER_NODE_HAVE_MS = 250, /* likewise, to a node, that hears of everybody */
     PEER_SILENT_MS =
-        30000, /* a link that is asked and brings nothing loses what it was asked for */
+        30000,             /* a link that is asked and brings nothing loses what it was asked for */
+    PEER_UNASKED_MAX = 16, /* leaves that a link sends unasked before it is accused, each time */
     PEER_NODE_COPIES = 2,
     PEER_WEIGHT_MAX = 64,
     PEER_HOPS = 6,
@@ -96,8 +97,8 @@ enum peer_action_kind {
     PEER_CANCEL, /* likewise */
     PEER_REFUSE, /* likewise, and code */
     PEER_GIVE,   /* read leaf `first` and send it as LEAF; then SENT or UNREAD is due */
-    PEER_ACCUSE, /* the link's other side broke the protocol: `why`; count it against it */
-    PEER_DONE,   /* all that is wanted of the pack is here */
+    PEER_ACCUSE, /* the link's other side broke the protocol: `why`; count it against it. pack may be -1 */
+    PEER_DONE, /* all that is wanted of the pack is here */
 };
 
 struct peer_event {
@@ -164,7 +165,9 @@ const struct bitmap *peer_link_has(const struct peer *p, int link, int pack);
 
 bool peer_link_told(const struct peer *p, int link, int pack); /* our BITMAP was sent */
 
-/* A LEAF came. True: verify it and say VERIFIED or BAD; false: drop it, it is of no use. */
+/* A LEAF came, of a pack that is not open if pack is -1. True: verify it and say VERIFIED or BAD; false:
+ * drop it, it is of no use. A link may send each leaf as often as it was asked for it, however late; what
+ * is more is dropped, is no sign of life, and is held against it (an ACCUSE). */
 bool peer_takes(struct peer *p, int link, int pack, uint32_t leaf, int64_t now_ms);
 
 void peer_step(struct peer *p, const struct peer_event *e, int64_t now_ms);

@@ -58,9 +58,12 @@ static void close_asked(struct peer_pack *k, size_t i)
     a.view->link->open--;
     k->asks -= counts(a.view);
     k->asked[i] = k->asked[--k->nasked];
-    for (size_t b = 0; a.left != 0; b++, a.left >>= 1)
-        if ((a.left & 1) != 0)
-            peer_down_set_todo(k, a.first + b);
+    for (uint32_t leaf = a.first; a.left != 0; leaf++, a.left >>= 1) {
+        if ((a.left & 1) == 0)
+            continue;
+        peer_late_note(a.view, leaf);
+        peer_down_set_todo(k, leaf);
+    }
 }
 
 /* The leaf is no longer asked of the view; false: it was not. */
@@ -234,7 +237,7 @@ static bool choose_again(const struct peer_view *v, int64_t now_ms, uint32_t *re
     return best != NULL;
 }
 
-/* Who was asked for it is asked no more. It may come all the same. */
+/* Who was asked for it is asked no more. */
 static void take_away(struct peer *p, struct peer_pack *k, uint32_t leaf)
 {
     for (size_t i = k->nasked; i-- > 0;) {
@@ -243,6 +246,7 @@ static void take_away(struct peer *p, struct peer_pack *k, uint32_t leaf)
         if (!is_asked(a, leaf))
             continue;
         peer_push_range(p, PEER_CANCEL, a->view, leaf, 1);
+        peer_late_note(a->view, leaf);
         a->left &= ~((uint64_t)1 << (leaf - a->first));
         if (a->left == 0)
             close_asked(k, i);
@@ -423,26 +427,40 @@ static void measure_gap(struct peer_pack *k, int64_t now_ms)
     k->came_ms = now_ms;
 }
 
+/* Who sends what it is asked for is alive, also if it was on its way when the question was taken back a
+ * moment ago: by CANCEL, by time or with its pack. */
+static void note_answer(struct peer_view *v, uint32_t leaf, bool awaited, int64_t now_ms)
+{
+    struct peer_link *l = v->link;
+
+    if (!awaited && !peer_late_is_answer(l, v->pack, leaf))
+        return;
+    l->moved_ms = now_ms;
+    l->quiet_ms = 0;
+    measure_gap(v->pack, now_ms);
+}
+
 bool peer_down_takes(struct peer *p, struct peer_view *v, uint32_t leaf, int64_t now_ms)
 {
     struct peer_pack *k = v->pack;
     int64_t since_ms;
-    bool takes;
+    bool awaited, takes;
 
     if (leaf >= k->leaves) {
         peer_accuse(p, v, "a leaf number that its pack does not have");
         return false;
     }
-    measure_gap(k, now_ms);
-    v->link->moved_ms = now_ms;
-    v->link->quiet_ms = 0;
     takes = !bitmap_get(&k->have, leaf) && !bitmap_get(&k->arriving, leaf);
     if (!takes)
         k->figures.useless++;
+    awaited = is_asked_of(v, leaf);
+    note_answer(v, leaf, awaited, now_ms);
+    if (!awaited && !peer_late_may_come(p, v->link, v))
+        return false;
     takes = takes && !k->resting && k->arriving.set < PEER_ARRIVING_MAX;
     if (takes)
         bitmap_put(&k->arriving, leaf, true);
-    if (answered(v, leaf, &since_ms))
+    if (awaited && answered(v, leaf, &since_ms))
         learn(v, now_ms - since_ms);
     peer_down_set_todo(k, leaf);
     peer_down_ask_pack(p, k, now_ms);

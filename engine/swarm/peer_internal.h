@@ -3,6 +3,7 @@
  *   peer.c       tables of links and packs, dispatch, the tick, figures
  *   peer_view.c  tables of views, see below
  *   peer_down.c  what is asked of whom, what arrives
+ *   peer_late.c  what arrives when nobody waits for it any more
  *   peer_up.c    who wants what of us, and who is given it next
  *   peer_tell.c  BITMAP and HAVE; the queue of actions
  *   peer_show.c  a node: which piece is shown to whom
@@ -57,6 +58,14 @@ struct peer_view {
     int64_t others_ms;     /* when it had got something from somebody else */
 };
 
+enum { PEER_TAKEN = 8 };
+
+/* A leaf of which a link was asked, until the question was taken back. */
+struct peer_taken {
+    uint32_t leaf;
+    int pack; /* its number and 1; 0: none */
+};
+
 struct peer_link {
     int number;
     bool used, to_node;
@@ -69,6 +78,10 @@ struct peer_link {
     unsigned open;       /* questions, in all views */
     int64_t moved_ms;    /* when it brought something, or was asked with nothing open */
     int64_t quiet_ms;    /* until then it is asked nothing */
+    uint64_t late;       /* leaves that nobody waits for any more, and that it may still send */
+    struct peer_taken taken[PEER_TAKEN]; /* the last of them */
+    unsigned taken_at;
+    unsigned unasked; /* leaves that it has sent since it was accused of that */
 };
 
 /* Shown by a node and not given yet. */
@@ -191,6 +204,7 @@ struct peer_queued *peer_push(struct peer *p, enum peer_action_kind kind,
 void peer_push_range(struct peer *p, enum peer_action_kind kind, struct peer_view *v,
                      uint32_t first, uint32_t count);
 void peer_accuse(struct peer *p, const struct peer_view *v, const char *why);
+void peer_accuse_link(struct peer *p, const struct peer_link *l, const char *why);
 void peer_tell_bitmap(struct peer *p, struct peer_view *v);
 void peer_tell_haves(struct peer *p, struct peer_view *v); /* what is untold, if anything */
 void peer_tell_new(struct peer *p, struct peer_pack *k, int64_t now_ms); /* a leaf has come */
@@ -215,6 +229,14 @@ void peer_down_has(struct peer_view *v, size_t leaf, bool has); /* keeps rarity 
 void peer_down_drop(struct peer *p, struct peer_view *v);       /* its questions are free again */
 void peer_down_judge(struct peer_pack *k, int64_t now_ms);      /* who is slow */
 void peer_down_expire(struct peer *p, struct peer_link *l, int64_t now_ms);
+
+/* peer_late.c */
+void peer_late_note(struct peer_view *v, uint32_t leaf); /* nobody waits for it any more */
+/* Was it one of the last of which that was noted? Once. */
+bool peer_late_is_answer(struct peer_link *l, const struct peer_pack *k, uint32_t leaf);
+/* A leaf that nobody waits for has come; false: it is more than the link was asked for in all, whatever
+ * became of the questions, and is held against it. v may be NULL. */
+bool peer_late_may_come(struct peer *p, struct peer_link *l, const struct peer_view *v);
 
 /* peer_up.c */
 void peer_up_want(struct peer *p, struct peer_view *v, uint32_t first, uint32_t count,

@@ -31,6 +31,13 @@ void peer_accuse(struct peer *p, const struct peer_view *v, const char *why)
     peer_push(p, PEER_ACCUSE, v)->why = why;
 }
 
+void peer_accuse_link(struct peer *p, const struct peer_link *l, const char *why)
+{
+    VEC_GROW(p->actions, p->nactions, p->actions_cap);
+    p->actions[p->nactions++] =
+        (struct peer_queued){ .kind = PEER_ACCUSE, .link = l->number, .pack = -1, .why = why };
+}
+
 static struct msg_index *room_for(struct peer *p, size_t leaves)
 {
     if (p->leaves_cap < leaves) {

@@ -3,7 +3,7 @@
 # bounded memory, and the operator sees who was banned.
 . "$(dirname "$0")/lib.sh"
 HOSTILE=$ROOT/build/tools/hostile_peer
-MODES=(flip truncate stall silent lie flood oversized unknown crowd)
+MODES=(flip truncate stall silent lie flood oversized unknown repeat crowd)
 HONEST=(1 2 3 4 5 6 7 8 9)
 MEMORY_KB=100000 # of a process: what 12 MB of file and all buffers take, and none of what is thrown at it
 
@@ -51,6 +51,8 @@ echo "# machines: $(total banned) banned, $(total bad_leaves) bad leaves, $(tota
 echo "# seed: $(tail -n 1 "$TMP/seed.out")"
 check "those who gave wrong leaves are counted" [ "$(total bad_leaves)" -ge 2 ]
 check "and banned" [ "$(total banned)" -ge 1 ]
+check "also those who gave again and again what nobody asked for" \
+    grep -q "leaves that nobody asked it for" "$TMP"/m?.err "$TMP/seed.err"
 check "by the seed, too, who sent it what is no message" [ "$(tail -n 1 "$TMP/seed.out" | jq .banned)" -ge 2 ]
 check "which it counts" [ "$(tail -n 1 "$TMP/seed.out" | jq .malformed)" -ge 6 ]
 check "and whom it refused" [ "$(tail -n 1 "$TMP/seed.out" | jq .refused)" -ge 1 ]

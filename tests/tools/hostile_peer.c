@@ -10,6 +10,7 @@
  *     flood       asks for everything all the time, and tells of leaves that it and nobody has
  *     oversized   sends frames that promise more than may be
  *     unknown     sends frames of types that there are not
+ *     repeat      sends everybody the same right leaf all the time, without being asked
  *     crowd       opens as many links and silent connections as it can get
  *
  * Prints "ready" once the tracker has been told. Until SIGTERM. DIR keeps its identity. */
@@ -36,13 +37,15 @@ enum {
     CROWD_SOCKETS = 300,
     PEERS_KNOWN = 32,
     FLOODS = 64, /* messages a turn */
+    REPEATS = 4,
     ENROL_MS = 30000,
 };
 
-enum mode { FLIP, TRUNCATE, STALL, SILENT, LIE, FLOOD, OVERSIZED, UNKNOWN, CROWD, MODES };
+enum mode { FLIP, TRUNCATE, STALL, SILENT, LIE, FLOOD, OVERSIZED, UNKNOWN, REPEAT, CROWD, MODES };
 
 static const char *const mode_names[MODES] = {
-    "flip", "truncate", "stall", "silent", "lie", "flood", "oversized", "unknown", "crowd",
+    "flip",  "truncate",  "stall",   "silent", "lie",
+    "flood", "oversized", "unknown", "repeat", "crowd",
 };
 
 struct place {
@@ -66,6 +69,7 @@ struct hostile {
     char *host;
     struct pack_index *index;
     unsigned char *bitmap;
+    struct buf leaf; /* the first one, once the seed has given it */
     bool said;
 };
 
@@ -116,6 +120,19 @@ static void flood(struct hostile *h, struct link *l)
     free(leaves);
 }
 
+/* The leaf that the seed has given. */
+static void repeat(struct hostile *h, struct link *l)
+{
+    struct msg_leaf m = { h->reference.pack, 0, { (unsigned char *)h->leaf.data, h->leaf.len } };
+
+    for (int i = 0; i < REPEATS && h->leaf.len > 0; i++)
+        say(l, MSG_LEAF, &m);
+    if (h->leaf.len > 0)
+        return;
+    if (link_peer_role(l) == ROLE_REGION)
+        say(l, MSG_WANT, &(struct msg_want){ h->reference.pack, 0, 1 });
+}
+
 /* What it does as soon as it can. */
 static void begin(struct hostile *h, struct link *l)
 {
@@ -127,6 +144,8 @@ static void begin(struct hostile *h, struct link *l)
     say(l, MSG_BITMAP, &m);
     if (h->mode == FLOOD)
         flood(h, l);
+    else if (h->mode == REPEAT)
+        repeat(h, l);
     else if (h->mode == OVERSIZED)
         say_raw(l, "\xff\xff\xff\x7f\x63", 5);
     else if (h->mode == UNKNOWN)
@@ -245,6 +264,10 @@ static void message(void *ctx, struct link *l, enum msg_type type, const void *m
 
     if (type == MSG_WANT) {
         on_want(h, l, msg);
+    } else if (type == MSG_LEAF && h->mode == REPEAT && h->leaf.len == 0) {
+        const struct msg_leaf *leaf = msg;
+
+        buf_append(&h->leaf, leaf->bytes.data, leaf->bytes.len);
     } else if (type == MSG_OBJECT) {
         on_index(h, msg);
         if (!h->said)
@@ -254,6 +277,8 @@ static void message(void *ctx, struct link *l, enum msg_type type, const void *m
         for (size_t i = 0; i < peers->peers.count; i++)
             know(h, peer[i].host, peer[i].port, ROLE_AGENT);
     }
+    if (h->mode == REPEAT && h->leaf.len > 0)
+        repeat(h, l);
 }
 
 static void drained(void *ctx, struct link *l)
@@ -262,6 +287,8 @@ static void drained(void *ctx, struct link *l)
 
     if (h->mode == FLOOD && h->index != NULL)
         flood(h, l);
+    else if (h->mode == REPEAT)
+        repeat(h, l);
 }
 
 static void closed(void *ctx, struct link *l, const struct err *why)
@@ -315,6 +342,8 @@ static void again(struct timer *t)
 
         if (p->link == NULL)
             p->link = go_to(h, p);
+        else if (h->mode == REPEAT && h->leaf.len > 0)
+            repeat(h, p->link);
         if (h->mode != CROWD || !h->said)
             continue;
         silent_sockets(p);

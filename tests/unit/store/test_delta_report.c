@@ -224,8 +224,10 @@ static void test_denied(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_report), cmocka_unit_test(test_report_of_a_full_pack),
-        cmocka_unit_test(test_cut),    cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_report),
+        cmocka_unit_test(test_report_of_a_full_pack),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_paths),
         cmocka_unit_test(test_inputs_in_the_workplace),
         cmocka_unit_test(test_denied),
     };

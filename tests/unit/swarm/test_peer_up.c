@@ -223,20 +223,33 @@ static void what_is_cancelled_is_not_given(void **state)
 
 /* ---- what is told ---- */
 
+/* The first leaves that link has just been asked for. */
+static void first_asked(const struct world *w, int link, uint32_t *ret, size_t count)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->nseen && n < count; i++)
+        if (w->seen[i].a.kind == PEER_WANT && w->seen[i].a.link == link)
+            ret[n++] = w->seen[i].a.first;
+    assert_int_equal(n, count);
+}
+
 /* With nothing to give HAVE goes at once: others would have nothing to ask for. */
 static void who_has_nothing_to_do_tells_at_once(void **state)
 {
     struct world w;
+    uint32_t asked[2];
     int from, other;
 
     (void)state;
     world_open(&w, false, LEAVES, 0);
-    from = world_add_link(&w, 0, LEAVES);
-    world_bring(&w, from, world_first(&w, PEER_WANT, from)->a.first);
+    from = world_add_link(&w, 1, LEAVES);
+    first_asked(&w, from, asked, 2);
+    world_bring(&w, from, asked[0]);
     other = world_add_link(&w, 0, 1);
-    world_bring(&w, from, 50);
+    world_bring(&w, from, asked[1]);
     assert_int_equal(world_count(&w, PEER_HAVE, other), 1);
-    assert_int_equal(world_first(&w, PEER_HAVE, other)->leaves[0], 50);
+    assert_int_equal(world_first(&w, PEER_HAVE, other)->leaves[0], asked[1]);
     assert_int_equal(world_first(&w, PEER_HAVE, other)->a.count, 1);
     assert_int_equal(world_count(&w, PEER_HAVE, from),
                      0); /* has it; has all: told later, or never */
@@ -247,6 +260,7 @@ static void who_has_nothing_to_do_tells_at_once(void **state)
 static void who_is_busy_tells_in_company(void **state)
 {
     struct world w;
+    uint32_t asked[3];
     int from, one, other;
 
     (void)state;
@@ -254,11 +268,13 @@ static void who_is_busy_tells_in_company(void **state)
     one = world_add_link(&w, 0, 1);
     other = world_add_link(&w, 0, 2);
     from = world_add_link(&w, 50, LEAVES);
+    first_asked(&w, from, asked, 2);
     for (uint32_t leaf = 10; leaf < 14; leaf++)
         world_say(&w, PEER_ON_WANT, one, leaf);
-    world_bring(&w, from, 60);
+    world_bring(&w, from, asked[0]);
+    first_asked(&w, from, &asked[2], 1);
     assert_int_equal(world_count(&w, PEER_HAVE, -1), 0);
-    world_bring(&w, from, 61);
+    world_bring(&w, from, asked[1]);
     assert_int_equal(world_count(&w, PEER_HAVE, -1), 0);
     world_say(&w, PEER_SENT, one, 0); /* the next leaf goes there, and what is new */
     assert_int_equal(world_count(&w, PEER_HAVE, one), 1);
@@ -266,12 +282,12 @@ static void who_is_busy_tells_in_company(void **state)
     assert_int_equal(world_count(&w, PEER_HAVE, other), 0);
     world_pass(&w, w.now_ms + PEER_HAVE_MS);
     w.now_ms += 1;
-    world_bring(&w, from, 62);
+    world_bring(&w, from, asked[2]);
     world_pass(&w, w.now_ms + PEER_HAVE_MS - 1);
     assert_int_equal(world_count(&w, PEER_HAVE, other), 0);
     world_pass(&w, w.now_ms + 1);
-    assert_int_equal(world_first(&w, PEER_HAVE, other)->a.count, 1); /* 60 and 61 went before */
-    assert_int_equal(world_first(&w, PEER_HAVE, other)->leaves[0], 62);
+    assert_int_equal(world_first(&w, PEER_HAVE, other)->a.count, 1); /* the others went before */
+    assert_int_equal(world_first(&w, PEER_HAVE, other)->leaves[0], asked[2]);
     world_close(&w);
 }
 
