@@ -107,6 +107,22 @@ static int rename_and_sync(const char *tmp, const char *path, struct err *err)
     return dir_sync(parent, err);
 }
 
+/* rename(2) that replaces nothing. */
+static int rename_new(const char *tmp, const char *path)
+{
+    struct stat st;
+
+    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (lstat(path, &st) == 0) {
+        errno = EEXIST;
+        return -1;
+    }
+    return rename(tmp, path);
+}
+
 int file_publish_rename(const char *tmp, const char *path, struct err *err)
 {
     int rc = sync_path(tmp, 0, err);
@@ -114,6 +130,18 @@ int file_publish_rename(const char *tmp, const char *path, struct err *err)
     if (rc < 0)
         return rc;
     return rename_and_sync(tmp, path, err);
+}
+
+int file_publish_new(const char *tmp, const char *path, struct err *err)
+{
+    AUTO_FREE char *parent = parent_of(path);
+
+    if (sync_path(tmp, 0, err) < 0)
+        return -(int)err->code;
+    if (rename_new(tmp, path) == 0)
+        return dir_sync(parent, err);
+    return errno == EEXIST ? err_set(err, ERR_EXISTS, "%s: is there already", path)
+                           : err_sys(err, errno, "rename %s to %s", tmp, path);
 }
 
 static int write_new(const char *path, const void *data, size_t len, mode_t mode, struct err *err)

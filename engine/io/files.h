@@ -22,6 +22,9 @@ MUST_CHECK int file_publish(const char *path, const void *data, size_t len, mode
                             struct err *err);
 /* Renames tmp (whose content is complete) to path: fsync, rename, fsync the directory. */
 MUST_CHECK int file_publish_rename(const char *tmp, const char *path, struct err *err);
+/* The same, of a file or a directory, where nothing may be replaced. -ERR_EXISTS: path is there, tmp stays.
+ * (On the few file systems that cannot do this in one step, what appears between two steps is replaced.) */
+MUST_CHECK int file_publish_new(const char *tmp, const char *path, struct err *err);
 
 MUST_CHECK int dir_make(const char *path, mode_t mode,
                         struct err *err); /* with parents; exists: fine */

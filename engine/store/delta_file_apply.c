@@ -237,7 +237,7 @@ static int move_file(const struct applying *a, struct err *err)
 {
     AUTO_FREE char *from = mem_printf("%s/%s", a->dest, a->pack.m->entries[0].path);
 
-    return file_publish_rename(from, a->work.out, err);
+    return file_publish_new(from, a->work.out, err);
 }
 
 /* One before us was ended before it moved the file, which may be a link to the base's. */

@@ -534,19 +534,10 @@ static int seal(struct unpack *u, struct err *err)
 
 static int move_to_dest(struct unpack *u, struct err *err)
 {
-    AUTO_BUF parent = BUF_INIT;
-    const char *slash = strrchr(u->dest, '/');
-    int r;
-
-    if (slash == NULL)
-        buf_str_append(&parent, ".");
-    else
-        buf_append(&parent, u->dest, slash == u->dest ? 1 : (size_t)(slash - u->dest));
-    if (rename(u->tree, u->dest) < 0)
-        return err_sys(err, errno, "rename %s to %s", u->tree, u->dest);
+    if (file_publish_new(u->tree, u->dest, err) < 0)
+        return -(int)err->code;
     u->done = true;
-    r = dir_sync(parent.data, err);
-    return r < 0 ? r : dir_sync(u->staging, err);
+    return dir_sync(u->staging, err);
 }
 
 int unpack_finish(struct unpack *u, struct err *err)

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
+#include "lib/check.h"
 
 static char root[64];
 
@@ -149,6 +149,28 @@ static void publish_rename_moves_files_and_directories(void **state)
     assert_true(path_is_dir("d/g"));
     assert_int_equal(file_publish_rename("t", "f", &err), -ERR_NOT_FOUND);
     assert_int_equal(dir_sync("f", &err), -ERR_IO);
+}
+
+static void publish_new_replaces_nothing(void **state)
+{
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_ok(file_publish("n", "new", 3, 0600, &err), &err);
+    assert_ok(file_publish("o", "old", 3, 0600, &err), &err);
+    assert_ok(dir_make("nd", 0755, &err), &err);
+    assert_ok(dir_make("od", 0755, &err), &err);
+    assert_int_equal(symlink("nowhere", "ol"), 0);
+    assert_error(file_publish_new("n", "o", &err), ERR_EXISTS, &err, "o: is there already");
+    assert_error(file_publish_new("n", "od", &err), ERR_EXISTS, &err, "od: is there already");
+    assert_error(file_publish_new("n", "ol", &err), ERR_EXISTS, &err, "ol: is there already");
+    assert_error(file_publish_new("nd", "od", &err), ERR_EXISTS, &err, "od: is there already");
+    assert_error(file_publish_new("n", "none/n", &err), ERR_NOT_FOUND, &err, "rename n to none/n");
+    assert_error(file_publish_new("none", "p", &err), ERR_NOT_FOUND, &err, "none");
+    assert_ok(file_publish_new("n", "p", &err), &err);
+    assert_ok(file_publish_new("nd", "pd", &err), &err);
+    assert_true(path_exists("p") && path_is_dir("pd") && path_exists("o"));
+    assert_false(path_exists("n") || path_exists("nd"));
 }
 
 static void directories_are_made_with_parents(void **state)
@@ -358,6 +380,7 @@ int main(void)
         T(publishing_is_atomic),
         T(failed_publish_leaves_nothing),
         T(publish_rename_moves_files_and_directories),
+        T(publish_new_replaces_nothing),
         T(directories_are_made_with_parents),
         T(removal_does_not_follow_links),
         T(deep_trees_are_removed),

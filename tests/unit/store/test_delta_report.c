@@ -221,6 +221,54 @@ static void test_denied(void **state)
     assert_error(delta_paths_make(NULL, tmpdir(), pack, &err), ERR_DENIED, &err, "cannot write");
 }
 
+struct appearing {
+    const char *out;
+    bool tree;
+};
+
+/* Somebody makes OUT while it is being made. */
+static int appear(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+    const struct appearing *a = ctx;
+
+    (void)done;
+    (void)total;
+    if (strcmp(what, "apply") == 0 && a->tree)
+        assert_true(mkdir(a->out, 0755) == 0 || path_is_dir(a->out));
+    else if (strcmp(what, "apply") == 0)
+        tmpdir_write(a->out, "theirs", 6);
+    return 0;
+}
+
+static void test_out_appears(void **state)
+{
+    const char *base, *target;
+
+    (void)state;
+    two_trees(&base, &target);
+    for (int tree = 0; tree <= 1; tree++) {
+        const char *pack = tmpdir_path("appears%d.pack", tree);
+        struct appearing a = { tmpdir_path("appears%d.out", tree), tree };
+        struct delta_file_options o = { .progress = appear, .ctx = &a };
+        AUTO_FREE char *b = mem_printf("%s%s", base, tree ? "" : "/text");
+        AUTO_FREE char *t = mem_printf("%s%s", target, tree ? "" : "/text");
+        struct delta_file_info info;
+        struct delta_stats stats;
+        struct err err = ERR_INIT;
+        char *theirs;
+
+        assert_ok(delta_file_make(b, t, pack, NULL, &stats, &info, &err), &err);
+        assert_error(delta_file_apply(b, pack, a.out, &o, &info, &err), ERR_EXISTS, &err,
+                     "is there already");
+        theirs = tree ? NULL : tmpdir_read(a.out, NULL);
+        assert_true(tree || strcmp(theirs, "theirs") == 0);
+        free(theirs);
+        tmpdir_remove(a.out);
+        assert_ok(delta_file_apply(b, pack, a.out, NULL, &info, &err), &err);
+        assert_true(path_is_dir(a.out) == tree);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_paths),
         cmocka_unit_test(test_inputs_in_the_workplace),
         cmocka_unit_test(test_denied),
+        cmocka_unit_test(test_out_appears),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
