@@ -8,7 +8,10 @@
  *   SEED     gives to others as long as it was told to
  *
  * What is needed meanwhile lies in PATH.slipway, and goes away at the end. After kill -9 at any point
- * the same call goes on: no byte that was verified is fetched again. PATH must not be there. */
+ * the same call goes on: no byte that was verified is fetched again. PATH must not be there, unless such a
+ * call has put it there and was killed while it seeded: then it is read, compared with the manifest and given
+ * to others, or left alone, with an error, if its owner has changed it. What this disk damages before PATH is
+ * there is fetched again. */
 #ifndef AGENT_FETCH_H
 #define AGENT_FETCH_H
 
@@ -34,7 +37,8 @@ struct fetch_options {
 
 /* Until all is done, or SIGTERM or SIGINT (-ERR_CANCELLED if it was not complete). Prints one line to
  * stdout when PATH is there, how long it took beside what its rate
- * allows (swarm/figures.h), and who meant harm meanwhile, if anybody; as JSON also one at the end. -ERR_EXISTS: PATH is there already, or another process fetches to it;
+ * allows (swarm/figures.h), and who meant harm meanwhile, if anybody; as JSON also one at the end. -ERR_EXISTS: PATH is there already, or another process fetches to it; -ERR_CONFLICT: PATH has been changed
+ * since an earlier call put it there;
  * -ERR_DENIED: the seed is not who the reference says; -ERR_NO_SPACE; -ERR_CORRUPT. */
 MUST_CHECK int fetch_main_loop(const struct fetch_options *o, struct err *err);
 

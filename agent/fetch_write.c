@@ -1,6 +1,7 @@
 #include "fetch_write.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "base/mem.h"
 #include "delta/full.h"
 #include "fetch.h"
+#include "fetch_check.h"
 #include "io/files.h"
 #include "store/unpack.h"
 
@@ -36,9 +38,10 @@ struct writer {
     size_t seen;   /* leaves that were here when nothing could be done */
     bool *written; /* by segment: not to be looked at any more */
     bool opened, busy, stopped;
-    bool fetched;   /* all of the pack was here */
-    int lost;       /* times that this was not so any more */
-    char *complete; /* where an earlier run has left all of it: the tree, or PATH */
+    atomic_bool cancelled; /* stopped, for who reads much in the pool */
+    bool fetched;          /* all of the pack was here */
+    int lost;              /* times that this was not so any more */
+    char *complete;        /* where an earlier run has left all of it: the tree, or PATH */
     uint64_t pack_bytes;
     int status;
     struct err err;
@@ -63,6 +66,47 @@ bool writer_was_done(const char *dir)
 
 /* ---- in the pool ---- */
 
+/* Of a tree that is a file: the file in it. */
+static char *inside(const struct writer *w, const char *tree)
+{
+    return w->o.reference->is_file ? mem_printf("%s/%s", tree, w->manifest->entries[0].path)
+                                   : mem_strdup(tree);
+}
+
+/* PATH is its owner's: what has been changed is never written over. */
+static int check_there(struct writer *w)
+{
+    log_info("%s is there: it is compared with what was fetched", w->o.to);
+    if (fetch_check(w->o.to, w->manifest, w->o.reference->is_file, &w->cancelled, &w->err) == 0) {
+        log_info("%s is as it was fetched", w->o.to);
+        return 0;
+    }
+    if (w->err.code == ERR_CANCELLED)
+        return -(int)w->err.code;
+    return err_wrap(
+        &w->err,
+        "%s was fetched before and has been changed since; nothing is overwritten: move "
+        "it away to fetch it anew, or remove %s to keep it as it is",
+        w->o.to, w->o.dir);
+}
+
+/* Of a run before this one: a mark though PATH is gone, a tree that is not what it was. */
+static int drop_leftovers(struct writer *w)
+{
+    AUTO_FREE char *from = inside(w, w->tree);
+    struct err why = ERR_INIT;
+
+    if (unlink(w->mark) < 0 && errno != ENOENT)
+        return err_sys(&w->err, errno, "remove %s", w->mark);
+    if (!path_exists(w->tree) ||
+        fetch_check(from, w->manifest, w->o.reference->is_file, &w->cancelled, &why) == 0)
+        return 0;
+    if (why.code == ERR_CANCELLED)
+        return err_set(&w->err, why.code, "%s", why.text);
+    log_warn("what an earlier run has left is fetched again: %s", why.text);
+    return dir_remove(w->tree, &w->err);
+}
+
 static int open_staged(struct writer *w)
 {
     struct unpack_options o = { .staging = w->staging,
@@ -72,8 +116,10 @@ static int open_staged(struct writer *w)
 
     if (path_exists(w->o.to) && writer_was_done(w->o.dir)) {
         w->complete = mem_strdup(w->o.to);
-        return 0;
+        return check_there(w);
     }
+    if (drop_leftovers(w) < 0)
+        return -(int)w->err.code;
     if (path_exists(w->tree))
         w->complete = mem_strdup(w->tree);
     return unpack_open(&w->unpack, &o, &w->err);
@@ -123,13 +169,6 @@ static int write_segments(struct writer *w)
     return r;
 }
 
-/* Of a tree that is a file: the file in it. */
-static char *inside(const struct writer *w, const char *tree)
-{
-    return w->o.reference->is_file ? mem_printf("%s/%s", tree, w->manifest->entries[0].path)
-                                   : mem_strdup(tree);
-}
-
 /* The mark comes first: killed between the two, the next run finds the tree, and renames it. */
 static int finish(struct writer *w)
 {
@@ -137,12 +176,15 @@ static int finish(struct writer *w)
 
     if (w->placed != NULL)
         placed_seal(w->placed); /* it is the user's from here on */
-    if (path_exists(w->o.to) && writer_was_done(w->o.dir))
+    if (w->complete != NULL && strcmp(w->complete, w->o.to) == 0)
         return 0;
     if (unpack_finish(w->unpack, &w->err) < 0 || file_publish(w->mark, "", 0, 0600, &w->err) < 0)
         return -(int)w->err.code;
     from = inside(w, w->tree);
-    return rename(from, w->o.to) < 0 ? err_sys(&w->err, errno, "rename to %s", w->o.to) : 0;
+    if (file_publish_new(from, w->o.to, &w->err) == 0)
+        return 0;
+    (void)unlink(w->mark); /* what is there is not ours */
+    return -(int)w->err.code;
 }
 
 static void work_run(struct work *work)
@@ -403,6 +445,7 @@ bool writer_is_complete(const struct writer *w)
 void writer_stop(struct writer *w)
 {
     w->stopped = true;
+    atomic_store(&w->cancelled, true);
     timer_stop(&w->look);
 }
 

@@ -53,11 +53,21 @@ like "by name" "$(cat "$ERR")" "the secret is wrong"
 check "and nothing is there" test ! -e "$TMP/d"
 
 stop fetch-b KILL
+cp "$TMP/b" "$TMP/kept"
 dd if="$TMP/file" bs=1 skip=5000000 count=1 status=none | tr '\000-\377' '\001-\377\000' |
     dd of="$TMP/b" bs=1 seek=5000000 conv=notrunc status=none
-fetch b "$ref" --seed-for forever
-check "killed while it gives, it gives again" wait_for 30 grep -q "12000... bytes\|117..... bytes" "$TMP/fetch-b.out"
+run edited "$AGENT" fetch "$ref" --to "$TMP/b" --listen 127.0.0.1:0 --seed-for forever
+is "killed while it gave, and changed by its owner: not complete" "$RC" 1
+like "which is said, with a remedy" "$(cat "$ERR")" "changed since; nothing is overwritten: move it away"
 is "and what its owner has changed is left alone" "$(cmp -l "$TMP/file" "$TMP/b" | wc -l)" 1
+cp "$TMP/kept" "$TMP/b"
+fetch b "$ref" --seed-for forever
+check "as it was, it is given again" wait_for 30 grep -q "12000... bytes\|117..... bytes" "$TMP/fetch-b.out"
+like "because it was compared" "$(cat "$TMP/fetch-b.err")" "is as it was fetched"
+stop fetch-b KILL
+rm "$TMP/b"
+fetch b "$ref" --seed-for forever
+check "removed by its owner, it is fetched anew" wait_for 60 cmp -s "$TMP/file" "$TMP/b"
 
 if [ "$(id -u)" = 0 ] && mkdir "$TMP/small" && mount -t tmpfs -o size=8m tmpfs "$TMP/small" 2>/dev/null; then
     run full "$AGENT" fetch "$ref" --to "$TMP/small/x" --listen 127.0.0.1:0
