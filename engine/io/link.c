@@ -149,10 +149,12 @@ int link_send_block(struct link *l, enum msg_type type, const void *msg, struct 
     return sent(l, queue_block(l, type, msg, b, err));
 }
 
-struct link_block *link_take_block(struct link *l)
+struct link_block *link_take_block(struct link *l, const unsigned char *bytes)
 {
     struct link_block *b = l->held;
 
+    if (b != NULL)
+        b->body = (size_t)(bytes - b->data);
     l->held = NULL;
     return b;
 }

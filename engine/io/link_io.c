@@ -221,6 +221,7 @@ static int encrypt_some(struct link *l, struct err *why)
         errno = 0;
         ret = SSL_write(l->ssl, data, (int)len);
         os_errno = errno;
+        link_queue_put_back(l);
         if (ret <= 0)
             return may_retry(l, ret, os_errno, "write", why) ? 1 : -1;
         link_queue_sent(l, (size_t)ret);

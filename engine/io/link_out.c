@@ -65,12 +65,14 @@ static void put_u32(unsigned char *b, size_t v)
         b[i] = (unsigned char)(v >> (8 * i));
 }
 
-/* The next part of a block, with its head: before it lies what has been sent, or room. */
-static const unsigned char *next_part(struct link_block *b, size_t *ret_len)
+/* The next part of a block, with its head: before it lies what has been sent, which others may share, or room. */
+static const unsigned char *next_part(struct link *l, struct link_block *b, size_t *ret_len)
 {
     size_t part = bytes_in(b) < PART_MAX_BYTES ? bytes_in(b) : PART_MAX_BYTES;
     unsigned char *head = b->data + b->at - PART_HEAD_BYTES;
 
+    memcpy(l->under_head, head, PART_HEAD_BYTES);
+    l->part_head = head;
     put_u32(head, PART_HEAD_BYTES - 4 + part);
     head[4] = MSG_PART;
     put_u32(head + FRAME_HEAD_BYTES, part);
@@ -78,14 +80,21 @@ static const unsigned char *next_part(struct link_block *b, size_t *ret_len)
     return head;
 }
 
-const unsigned char *link_queue_front(const struct link *l, size_t *ret_len)
+void link_queue_put_back(struct link *l)
+{
+    if (l->part_head != NULL)
+        memcpy(l->part_head, l->under_head, PART_HEAD_BYTES);
+    l->part_head = NULL;
+}
+
+const unsigned char *link_queue_front(struct link *l, size_t *ret_len)
 {
     const struct link_block *b;
 
     if (list_empty(&l->out))
         return list_empty(&l->large)
                    ? NULL
-                   : next_part(CONTAINER_OF(l->large.next, struct link_block, node), ret_len);
+                   : next_part(l, CONTAINER_OF(l->large.next, struct link_block, node), ret_len);
     b = CONTAINER_OF(l->out.next, struct link_block, node);
     *ret_len = bytes_in(b) < LINK_RECORD_BYTES ? bytes_in(b) : LINK_RECORD_BYTES;
     return b->data + b->at;

@@ -63,10 +63,14 @@ struct link_blocks {
 struct link_block {
     struct list node; /* of those that are kept, or of those that wait on a link */
     struct link_blocks *pool;
+    struct link_block *of; /* whose bytes these are; NULL: its own */
+    size_t users;          /* it, and those that share its bytes */
     size_t cap;
     size_t at,
-        len; /* bytes from at to len are to be sent; of one that is being read: len are there */
-    unsigned char data[];
+        len;     /* bytes from at to len are to be sent; of one that is being read: len are there */
+    size_t body; /* where link_block_bytes() begin */
+    unsigned char *data; /* with room for the head of a PART before it */
+    unsigned char own[];
 };
 
 struct link_identity {
@@ -138,7 +142,10 @@ struct link {
     struct list out, large;        /* struct link_block: frames, and those that go in parts */
     size_t out_bytes;              /* in both */
     struct link_block *wire;       /* encrypted bytes that the socket has not taken, or NULL */
-    bool out_blocked;              /* the socket takes no more now */
+    unsigned char
+        *part_head; /* where the head of a PART stands in a block, or NULL; what stood there: */
+    unsigned char under_head[PART_HEAD_BYTES];
+    bool out_blocked; /* the socket takes no more now */
     size_t low_water;
     bool above;       /* more than low_water waited */
     bool out_refused; /* a link_send() was answered -ERR_AGAIN: drained() is owed */
@@ -181,8 +188,10 @@ size_t link_pending(const struct link *l);
 void link_queue(struct link *l, const struct buf *frame);
 void link_queue_block(struct link *l, struct link_block *b); /* takes b */
 void link_queue_release(struct link *l);
-/* What is to be the next TLS record, and its bytes; NULL: nothing waits. The record is sent whole. */
-const unsigned char *link_queue_front(const struct link *l, size_t *ret_len);
+/* What is to be the next TLS record, and its bytes; NULL: nothing waits. The record is sent whole. To be called
+ * when it has been looked at: _put_back(), and then, if it was sent, _sent(). */
+const unsigned char *link_queue_front(struct link *l, size_t *ret_len);
+void link_queue_put_back(struct link *l);
 void link_queue_sent(struct link *l, size_t len);
 /* Encrypted bytes that wait for the socket. put: false if there is no room. */
 size_t link_wire_bytes(const struct link *l);

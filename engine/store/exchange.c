@@ -28,6 +28,7 @@ static void tick(struct timer *t)
         pack_save(p);
         tally_pack(p);
     }
+    recent_drop(x, NULL, exchange_now(x) - EXCHANGE_RECENT_MS);
     tally_tick(x);
     object_tick(x);
 }
@@ -46,6 +47,7 @@ int exchange_new(struct exchange **ret, const struct exchange_options *o, struct
     list_init(&x->links);
     list_init(&x->object_gets);
     list_init(&x->arriving);
+    list_init(&x->recent);
     x->gap_us = EXCHANGE_TICK_MS * 1000; /* rare until they come */
     timer_start(o->loop, &x->tick, EXCHANGE_TICK_MS, EXCHANGE_TICK_MS, tick);
     *ret = x;

@@ -31,6 +31,8 @@ enum {
     EXCHANGE_LINK_PACKS_MAX = 256,      /* packs of which we remember what one link has */
     EXCHANGE_LINK_REMOTE_MAX = 1 << 20, /* bytes of that for packs that we do not have */
     EXCHANGE_TICK_MS = 250,
+    EXCHANGE_RECENT_MAX = 32,   /* leaves that came are kept in memory, to be given from there, */
+    EXCHANGE_RECENT_MS = 5000,  /* until nobody has wanted them for so long */
     EXCHANGE_OBJECT_MS = 10000, /* for one chunk of an object, then another link is asked */
     EXCHANGE_CHUNK_MS = 1000,   /* and for each further chunk of it on average */
     EXCHANGE_INDEX_MAX = LEAVES_MAX * HASH_BYTES + 128, /* bytes of a pack's index */

@@ -129,7 +129,10 @@ static void arrival_done(struct arrival *a)
 
     a->x->works--;
     p->pending--;
-    link_block_free(a->block);
+    if (a->status == 0 && !p->forgotten)
+        recent_keep(p, a->leaf, a->block);
+    else
+        link_block_free(a->block);
     if (p->forgotten) {
         if (p->pending == 0)
             pack_free(a->x, p);
@@ -208,7 +211,7 @@ static void take_bytes(struct arrival *a, struct exchange_link *l, const struct 
 {
     a->len = bytes->len;
     a->bytes = bytes->data;
-    a->block = link_take_block(l->link);
+    a->block = link_take_block(l->link, bytes->data);
     if (a->block != NULL)
         return;
     a->block = link_block_new(l->link, a->len); /* a small one: the pack's last */

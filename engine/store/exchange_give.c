@@ -135,16 +135,33 @@ void give_room(struct exchange_link *l)
     exchange_step(l->x, &(struct peer_event){ .kind = PEER_SENT, .link = l->number });
 }
 
+static void give_from_memory(struct giving *g, struct link_block *b)
+{
+    g->block = link_block_share(b);
+    give_send(g);
+    link_block_free(g->block);
+}
+
 void give_start(struct exchange *x, const struct peer_action *a)
 {
     struct exchange_link *l = x->numbers[a->link];
     struct exchange_pack *p = x->slots[a->pack];
-    struct giving *g = mem_alloc(sizeof(*g));
+    struct link_block *recent = recent_find(p, a->first);
+    struct giving start = { .work = { .run = give_run, .done = give_done },
+                            .x = x,
+                            .l = l,
+                            .p = p,
+                            .leaf = a->first,
+                            .len = pack_leaf_bytes(p->index, a->first),
+                            .sum = p->sums[a->first] };
+    struct giving *g;
 
-    *g = (struct giving){ .work = { .run = give_run, .done = give_done }, .x = x, .l = l, .p = p };
-    g->leaf = a->first;
-    g->len = pack_leaf_bytes(p->index, g->leaf);
-    g->sum = p->sums[g->leaf];
+    if (recent != NULL) {
+        give_from_memory(&start, recent);
+        return;
+    }
+    g = mem_alloc(sizeof(*g));
+    *g = start;
     g->block = link_block_new(l->link, g->len);
     l->reading++;
     p->pending++;

@@ -7,6 +7,7 @@
  *   exchange_arrive.c  a leaf that arrives: verified and written
  *   exchange_fetch.c   a fetch: index, files of an earlier run, start
  *   exchange_give.c    a leaf that goes: read and sent
+ *   exchange_recent.c  leaves that are in memory
  *   exchange_tally.c   what is counted of it
  *
  * All decisions are swarm/peer.h's: here are links, files and hashing. What the other side of a link has
@@ -15,6 +16,7 @@
 #define STORE_EXCHANGE_INTERNAL_H
 
 #include "base/map.h"
+#include "io/link_block.h"
 #include "store/exchange.h"
 #include "swarm/peer.h"
 
@@ -86,7 +88,9 @@ struct exchange {
     struct map objects; /* hex -> struct buf */
     struct map bad;     /* link id -> count, as uintptr_t */
     struct list object_gets;
-    size_t works;         /* in the pool, or waiting for it: giving, arrivals, openings */
+    size_t works;       /* in the pool, or waiting for it: giving, arrivals, openings */
+    struct list recent; /* leaves in memory, the latest last */
+    size_t nrecent;
     struct list arriving; /* leaves that came, and are not in a batch yet */
     size_t narriving;
     bool in_pool;        /* a batch of them is */
@@ -130,6 +134,12 @@ MUST_CHECK int pack_write(const struct exchange_pack *p, const void *data, size_
 void pack_on_leaf(struct exchange_link *l, const struct msg_leaf *m);
 void give_start(struct exchange *x, const struct peer_action *a);
 void give_room(struct exchange_link *l); /* little waits on it now */
+
+/* exchange_recent.c: leaves that came a moment ago, and are given from memory: the neighbours ask for what is
+ * rare. keep takes b; find borrows it. drop: those of p, or of any if it is NULL, that nobody has wanted since. */
+void recent_keep(struct exchange_pack *p, uint32_t leaf, struct link_block *b);
+struct link_block *recent_find(struct exchange_pack *p, uint32_t leaf);
+void recent_drop(struct exchange *x, const struct exchange_pack *p, int64_t since_ms);
 
 void object_on_ask(struct exchange_link *l, const struct msg_object_ask *m);
 void object_on_object(struct exchange_link *l, const struct msg_object *m);

@@ -82,8 +82,8 @@ void pack_save(struct exchange_pack *p)
 
 void pack_free(struct exchange *x, struct exchange_pack *p)
 {
-    (void)x;
     pack_save(p);
+    recent_drop(x, p, INT64_MAX);
     if (p->fd >= 0)
         close(p->fd);
     if (p->bitmap_fd >= 0)

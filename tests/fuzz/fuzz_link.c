@@ -74,7 +74,9 @@ static void message(void *ctx, struct link *l, enum msg_type type, const void *m
         again.len != payload.len + 5 || memcmp(again.data + 5, payload.data, payload.len) != 0)
         abort();
     link_block_free(s->kept);
-    s->kept = link_take_block(l); /* one at a time is kept longer than its message */
+    s->kept = link_take_block(
+        l,
+        l->held == NULL ? NULL : l->held->data); /* one at a time is kept longer than its message */
 }
 
 static void stop(void *loop)

@@ -39,14 +39,14 @@ static void take_blocks(struct end *e, struct link *l, enum msg_type type, const
     const struct msg_leaf *leaf = msg;
 
     if (type != MSG_LEAF) {
-        assert_null(link_take_block(l)); /* it was small */
+        assert_null(link_take_block(l, NULL)); /* it was small */
         return;
     }
     check_leaf(leaf, (uint32_t)e->next);
     if (e->next % 2 == 0) { /* the others are not taken */
-        taken[e->next] = link_take_block(l);
+        taken[e->next] = link_take_block(l, leaf->bytes.data);
         assert_non_null(taken[e->next]);
-        assert_null(link_take_block(l)); /* once */
+        assert_null(link_take_block(l, leaf->bytes.data)); /* once */
         check_leaf(leaf, (uint32_t)e->next);
     }
     if (++e->next == LEAVES)
@@ -72,6 +72,76 @@ static void blocks_travel_and_may_be_kept(void **state)
     assert_true(f->region->blocks->nkept <= LINK_BLOCKS_KEPT);
 }
 
+enum { SHARES = 3 };
+
+/* The same bytes several times, interrupted by small messages after each part, and then as they were. */
+static void send_shared(struct end *e, struct link *l)
+{
+    struct link_block *b = link_block_new(l, LEAF_BYTES);
+    struct msg_leaf leaf = { .bytes = { link_block_bytes(b), LEAF_BYTES } };
+
+    for (size_t i = 0; i < LEAF_BYTES; i++)
+        link_block_bytes(b)[i] = (unsigned char)(i * 7 >> 3);
+    for (size_t i = 0; i < SHARES; i++) {
+        struct link_block *s = link_block_share(b);
+
+        assert_ptr_equal(link_block_bytes(s), link_block_bytes(b));
+        assert_int_equal(link_send_block(l, MSG_LEAF, &leaf, s, NULL), 0);
+        send_number(e, l, i);
+    }
+    taken[0] = b;
+}
+
+static void check_shared(const unsigned char *bytes)
+{
+    for (size_t i = 0; i < LEAF_BYTES; i++)
+        assert_int_equal(bytes[i], (unsigned char)(i * 7 >> 3));
+}
+
+/* Back go the bytes that came, from the block in which they came. */
+static void return_shared(struct end *e, struct link *l, enum msg_type type, const void *msg)
+{
+    const struct msg_leaf *leaf = msg;
+    struct link_block *b, *s;
+
+    if (type != MSG_LEAF)
+        return;
+    check_shared(leaf->bytes.data);
+    b = link_take_block(l, leaf->bytes.data);
+    assert_ptr_equal(link_block_bytes(b), leaf->bytes.data);
+    s = link_block_share(b);
+    assert_int_equal(link_send_block(l, MSG_LEAF, leaf, s, NULL), 0);
+    link_block_free(b); /* s has its bytes still */
+    e->next++;
+}
+
+static void take_returned(struct end *e, struct link *l, enum msg_type type, const void *msg)
+{
+    const struct msg_leaf *leaf = msg;
+
+    if (type != MSG_LEAF)
+        return;
+    check_shared(leaf->bytes.data);
+    if (++e->next == SHARES)
+        link_close(l, ERR_NONE, "");
+}
+
+static void bytes_can_be_shared(void **state)
+{
+    struct fix *f = *state;
+
+    f->client.on_open = send_shared;
+    f->client.on_message = take_returned;
+    f->server.on_message = return_shared;
+    connect_as(f, f->agent, ROLE_REGION, NULL);
+    loop_run(f->loop);
+    assert_int_equal(f->server.next, SHARES);
+    check_shared(link_block_bytes(taken[0]));
+    link_block_free(taken[0]);
+    assert_int_equal(f->agent->blocks->out, 0);
+    assert_int_equal(f->region->blocks->out, 0);
+}
+
 static void block_outlives_identity(void **state)
 {
     struct fix *f = *state;
@@ -94,7 +164,7 @@ static void send_too_much(struct end *e, struct link *l)
     struct err err = ERR_INIT;
 
     (void)e;
-    assert_null(link_take_block(l)); /* this is not message() */
+    assert_null(link_take_block(l, NULL)); /* this is not message() */
     assert_int_equal(link_send_block(l, MSG_LEAF, &over, b, &err), -ERR_LIMIT);
     assert_int_equal(link_send_block(l, MSG_HELLO, &(struct msg_hello){ 0 }, b, &err),
                      -ERR_INTERNAL);
@@ -210,9 +280,13 @@ static void large_frame_before_hello(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(blocks_travel_and_may_be_kept),  T(block_outlives_identity),
-        T(what_does_not_fit_is_not_taken), T(message_stays_when_its_link_is_closed),
-        T(frame_must_be_whole_in_time),    T(large_frame_before_hello),
+        T(blocks_travel_and_may_be_kept),
+        T(bytes_can_be_shared),
+        T(block_outlives_identity),
+        T(what_does_not_fit_is_not_taken),
+        T(message_stays_when_its_link_is_closed),
+        T(frame_must_be_whole_in_time),
+        T(large_frame_before_hello),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -2,6 +2,7 @@
 #include "unit/store/exchanging.h"
 
 #include "base/checksum.h"
+#include "store/exchange_internal.h"
 
 /* A leaf that rots on disk between two runs is found and fetched again. */
 static void rot_is_fetched_again(void **state)
@@ -102,24 +103,27 @@ static void what_is_vouched_for_is_compared(void **state)
     stop_swarm(&s);
 }
 
+static void damage_leaf(const struct swarm *s, const struct node *n, size_t leaf)
+{
+    char hex[HASH_HEX], bad = (char)(s->pack[leaf * LEAF_BYTES + 99] ^ 4);
+    int fd = open(below(n->dir, hash_hex(&s->id, hex), ".pack"), O_WRONLY | O_CLOEXEC);
+
+    assert_int_equal(pwrite(fd, &bad, 1, (off_t)(leaf * LEAF_BYTES + 99)), 1);
+    close(fd);
+}
+
 /* Nor what was verified when it came, and has changed since. */
 static void rot_since_is_not_sent(void **state)
 {
     struct swarm s;
-    char hex[HASH_HEX], bad = 0;
-    const char *path;
-    int fd;
 
     (void)state;
     start_swarm(&s, 2);
     connect_nodes(&s, 2, 0);
     start_fetch(&s, 2);
     loop_run(s.loop);
-    path = below(s.nodes[2].dir, hash_hex(&s.id, hex), ".pack");
-    bad = (char)(s.pack[7 * LEAF_BYTES + 99] ^ 4);
-    fd = open(path, O_WRONLY | O_CLOEXEC);
-    assert_int_equal(pwrite(fd, &bad, 1, 7 * LEAF_BYTES + 99), 1);
-    close(fd);
+    recent_drop(s.nodes[2].x, NULL, INT64_MAX); /* so that the disk is asked */
+    damage_leaf(&s, &s.nodes[2], 7);
 
     exchange_offer(s.nodes[2].x, s.index.data, s.index.len);
     connect_nodes(&s, 1, 2);
@@ -134,12 +138,49 @@ static void rot_since_is_not_sent(void **state)
     stop_swarm(&s);
 }
 
+/* What came a moment ago is given from memory, whatever the disk says; but not for ever, nor too many. */
+static void what_is_in_memory_is_sent(void **state)
+{
+    struct exchange_pack *p;
+    struct swarm s;
+    size_t count = 0;
+
+    (void)state;
+    start_swarm(&s, 2);
+    connect_nodes(&s, 2, 0);
+    start_fetch(&s, 2);
+    loop_run(s.loop);
+    p = pack_find(s.nodes[2].x, &s.id);
+    for (uint32_t i = 0; i < p->index->nleaves; i++) {
+        if (recent_find(p, i) == NULL)
+            continue;
+        damage_leaf(&s, &s.nodes[2], i);
+        count++;
+    }
+    assert_int_equal(count, EXCHANGE_RECENT_MAX);
+    assert_int_equal(s.nodes[2].x->nrecent, EXCHANGE_RECENT_MAX);
+
+    exchange_offer(s.nodes[2].x, s.index.data, s.index.len);
+    connect_nodes(&s, 1, 2);
+    start_fetch(&s, 1);
+    loop_run(s.loop);
+    assert_has_pack(&s, 1);
+    assert_int_equal(exchange_counts(s.nodes[1].x).bad_leaves, 0);
+
+    recent_drop(s.nodes[2].x, NULL, exchange_now(s.nodes[2].x) - EXCHANGE_RECENT_MS);
+    assert_int_equal(s.nodes[2].x->nrecent, EXCHANGE_RECENT_MAX);
+    recent_drop(s.nodes[2].x, NULL, exchange_now(s.nodes[2].x) + 1);
+    assert_int_equal(s.nodes[2].x->nrecent, 0);
+    stop_swarm(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rot_is_fetched_again),
         cmocka_unit_test(rot_is_not_sent),
         cmocka_unit_test(rot_since_is_not_sent),
+        cmocka_unit_test(what_is_in_memory_is_sent),
         cmocka_unit_test(what_is_vouched_for_is_compared),
     };
 
