@@ -38,15 +38,19 @@ struct kept {
 struct loop {
     struct ev_loop *ev;
     ev_check check;
+    ev_prepare prepare;
     int64_t now_ms;
     bool running;
     bool stopping;
+    bool looked; /* for events, since loop_run() */
     struct on_signal signals[SIGNAL_COUNT];
     struct kept kept;
     ev_async wake;
-    pthread_mutex_t lock; /* of posts */
-    struct list posts;    /* waiting for the next turn */
-    struct list batch;    /* taken from posts, being run in this turn */
+    pthread_mutex_t lock; /* of the rest */
+    bool has_thread;      /* loop_run() runs, on this thread */
+    pthread_t thread;
+    struct list posts; /* waiting for the next turn */
+    struct list batch; /* taken from posts, being run in this turn */
 };
 
 int64_t monotonic_ms(void)
@@ -94,6 +98,7 @@ static void on_check(struct ev_loop *ev, ev_check *w, int events)
     (void)ev;
     (void)events;
     l->now_ms = monotonic_ms();
+    l->looked = true;
 }
 
 /* Moves what is waiting to batch, so that what is posted meanwhile runs in the next turn. */
@@ -109,13 +114,13 @@ static void take_posts(struct loop *l)
     pthread_mutex_unlock(&l->lock);
 }
 
-static void on_wake(struct ev_loop *ev, ev_async *w, int events)
+/* True: there were some. */
+static bool run_posts(struct loop *l)
 {
-    struct loop *l = w->data;
+    bool any;
 
-    (void)ev;
-    (void)events;
     take_posts(l);
+    any = !list_empty(&l->batch);
     while (!list_empty(&l->batch)) {
         struct post *p = CONTAINER_OF(l->batch.next, struct post, node);
         void (*fn)(void *arg) = p->fn;
@@ -125,6 +130,29 @@ static void on_wake(struct ev_loop *ev, ev_async *w, int events)
         free(p);
         fn(arg);
     }
+    return any;
+}
+
+static void on_wake(struct ev_loop *ev, ev_async *w, int events)
+{
+    (void)ev;
+    (void)w;
+    (void)events; /* the turn goes on, to on_prepare() */
+}
+
+/* Runs last in every turn, before the loop waits: what this turn's callbacks have posted needs no other turn. A loop
+ * that has just begun looks for events first. */
+static void on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
+{
+    struct loop *l = w->data;
+
+    (void)events;
+    if (l->looked && !run_posts(l))
+        return;
+    pthread_mutex_lock(&l->lock);
+    if (!list_empty(&l->posts)) /* that is for the next turn, which must not wait */
+        ev_async_send(ev, &l->wake);
+    pthread_mutex_unlock(&l->lock);
 }
 
 static void drop_posts(struct list *from, void (*fn)(void *arg), const void *arg)
@@ -155,8 +183,10 @@ void loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
     p->arg = arg;
     pthread_mutex_lock(&l->lock);
     list_push(&l->posts, &p->node);
-    /* Under the lock: once it is seen as posted, the loop may be freed. */
-    ev_async_send(l->ev, &l->wake);
+    /* Under the lock: once it is seen as posted, the loop may be freed. The loop's own thread need not be woken:
+     * it comes to on_prepare() before it waits. */
+    if (!l->has_thread || !pthread_equal(l->thread, pthread_self()))
+        ev_async_send(l->ev, &l->wake);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -180,6 +210,9 @@ int loop_new(struct loop **ret, struct err *err)
     ev_set_priority(&l->check, EV_MAXPRI);
     l->check.data = l;
     ev_check_start(l->ev, &l->check);
+    ev_prepare_init(&l->prepare, on_prepare);
+    l->prepare.data = l;
+    ev_prepare_start(l->ev, &l->prepare);
     l->now_ms = monotonic_ms();
     *ret = l;
     return 0;
@@ -196,6 +229,7 @@ void loop_free(struct loop *l)
     drop_posts(&l->posts, NULL, NULL);
     ev_async_stop(l->ev, &l->wake);
     ev_check_stop(l->ev, &l->check);
+    ev_prepare_stop(l->ev, &l->prepare);
     ev_loop_destroy(l->ev);
     pthread_mutex_destroy(&l->lock);
     for (size_t i = 0; i < l->kept.count; i++)
@@ -210,11 +244,23 @@ void loop_keep(struct loop *l, void *memory)
     l->kept.items[l->kept.count++] = memory;
 }
 
+/* From now on posts of this thread are seen without waking anybody; or they are not. */
+static void set_thread(struct loop *l, bool runs)
+{
+    pthread_mutex_lock(&l->lock);
+    l->has_thread = runs;
+    l->thread = pthread_self();
+    pthread_mutex_unlock(&l->lock);
+}
+
 void loop_run(struct loop *l)
 {
     l->running = true;
+    set_thread(l, true);
+    l->looked = false;
     if (!l->stopping)
         ev_run(l->ev, 0);
+    set_thread(l, false);
     l->running = false;
     l->stopping = false;
 }

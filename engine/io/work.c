@@ -64,6 +64,7 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&p->lock);
     for (;;) {
         struct work *w;
+        bool post;
 
         while (list_empty(&p->queue) && !p->stopping)
             pthread_cond_wait(&p->more, &p->lock);
@@ -75,9 +76,12 @@ static void *thread_main(void *arg)
         w->run(w);
         pthread_mutex_lock(&p->lock);
         list_push(&p->finished, &w->node);
-        if (!p->posted) {
-            p->posted = true;
+        post = !p->posted;
+        p->posted = true;
+        if (post) { /* without the lock, which the loop will want */
+            pthread_mutex_unlock(&p->lock);
             loop_post(p->loop, deliver, p);
+            pthread_mutex_lock(&p->lock);
         }
     }
     pthread_mutex_unlock(&p->lock);
@@ -142,6 +146,6 @@ void work_submit(struct work_pool *p, struct work *w)
     w->pool = p;
     pthread_mutex_lock(&p->lock);
     list_push(&p->queue, &w->node);
-    pthread_cond_signal(&p->more);
     pthread_mutex_unlock(&p->lock);
+    pthread_cond_signal(&p->more); /* without the lock, which the thread will want */
 }

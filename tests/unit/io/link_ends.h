@@ -187,6 +187,15 @@ static inline int teardown(void **state)
     return 0;
 }
 
+/* The listener has refused somebody: its side may see the end later than the other. */
+static inline void until_refused(struct fix *f)
+{
+    while (link_listener_refused(f->listener) == 0) {
+        loop_post(f->loop, stop, f->loop);
+        loop_run(f->loop);
+    }
+}
+
 /* One end as the agent `self`, towards the listener. */
 static inline void connect_as(struct fix *f, struct link_identity *self, enum link_role role,
                               const char *id)

@@ -61,6 +61,7 @@ static void denied_does_not_resume(void **state)
     assert_int_equal(f->client.why.code, ERR_DENIED);
     assert_non_null(strstr(f->client.why.text, "m-01 is banned here"));
     assert_int_equal(f->server.opened, 1);
+    until_refused(f);
     assert_int_equal(link_listener_refused(f->listener), 1);
     map_release(&f->region->denied); /* the group goes on with this identity */
 }
@@ -206,10 +207,7 @@ static void one_address_has_its_share(void **state)
     link_listener_set_limits(f->listener, 2 * IDLE, IDLE - 1, 16);
     for (int i = 0; i < IDLE; i++)
         fds[i] = raw_connect(f);
-    while (link_listener_refused(f->listener) == 0) {
-        loop_post(f->loop, stop, f->loop);
-        loop_run(f->loop);
-    }
+    until_refused(f);
     assert_int_equal(link_listener_refused(f->listener), 1);
     assert_true(recv(fds[IDLE - 1], &c, 1, 0) <= 0); /* the last one */
     assert_int_equal(recv(fds[0], &c, 1, MSG_DONTWAIT), -1);

@@ -36,6 +36,7 @@ static void refuse_case(struct fix *f, const struct refusal *r)
     assert_int_equal(f->client.why.code, ERR_DENIED);
     assert_non_null(strstr(f->client.why.text, r->text));
     assert_int_equal(f->server.opened, 0);
+    until_refused(f);
     assert_int_equal(link_listener_refused(f->listener), 1);
 }
 
