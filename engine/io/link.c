@@ -24,6 +24,7 @@ struct link *link_new(struct loop *loop, struct link_identity *self,
     l->handler = handler;
     l->ctx = ctx;
     l->fd = -1;
+    l->in_mark = 1;
     l->peer_region = mem_strdup("");
     self->links++;
     list_init(&l->node);
@@ -79,6 +80,8 @@ void link_end(struct link *l)
         close(l->fd);
     l->fd = -1;
     link_input_release(l);
+    link_block_free(l->ahead);
+    l->ahead = NULL;
     link_queue_release(l);
     link_listener_ended(l);
     /* The resolver's thread still holds the link; its answer ends it (link_connect.c). */

@@ -112,12 +112,12 @@ static int is_part(const unsigned char *data, size_t have, size_t *ret_frame, st
 
 /* ---- whole frames ---- */
 
-/* The frame that begins at `at` is not whole. A large one gets a block of its own, into which the rest is
- * read. */
-static int begin_block(struct link *l, size_t at, struct err *err)
+/* The frame that begins with these bytes is not whole. A large one gets a block of its own, into which the rest
+ * is read. */
+static int begin_block(struct link *l, const unsigned char *data, size_t have, struct err *err)
 {
-    size_t have = l->in.len - at, bytes = 0;
-    int r = msg_frame_bytes(l->in.data + at, have, &bytes, err);
+    size_t bytes = 0;
+    int r = msg_frame_bytes(data, have, &bytes, err);
 
     if (r == 0 && l->state != LINK_OPEN && bytes > LINK_OPENING_MAX)
         r = err_set(err, ERR_INVALID, "a frame of %zu bytes before HELLO, at most %d may be", bytes,
@@ -126,7 +126,7 @@ static int begin_block(struct link *l, size_t at, struct err *err)
         return r;
     l->in_block = link_block_sized(l->self->blocks, bytes);
     l->in_bytes = bytes;
-    memcpy(l->in_block->data, l->in.data + at, have);
+    memcpy(l->in_block->data, data, have);
     l->in_block->len = have;
     buf_release(&l->in);
     return 0;
@@ -150,24 +150,28 @@ static int take_frame(struct link *l, const unsigned char *data, size_t have, st
     return r < 0 ? r : (int)len;
 }
 
-/* Hands over every whole frame in the input. */
-static void frames(struct link *l)
+/* Hands over every whole frame in these bytes, which are the input or have just come; the rest is kept. */
+static void frames(struct link *l, const unsigned char *data, size_t have)
 {
     struct err err = ERR_INIT;
     size_t at = 0;
     int r = 1;
 
-    while (r > 0 && takes_frames(l) && at < l->in.len) {
-        r = take_frame(l, (unsigned char *)l->in.data + at, l->in.len - at, &err);
+    while (r > 0 && takes_frames(l) && at < have) {
+        r = take_frame(l, data + at, have - at, &err);
         at += r > 0 ? (size_t)r : 0;
     }
     /* A link that is closed or closing by now has released its input. */
     if (!takes_frames(l))
         return;
-    if (r < 0 || begin_block(l, at, &err) < 0)
+    if (r < 0 || begin_block(l, data + at, have - at, &err) < 0)
         link_malformed(l, &err);
-    else if (at > 0 && l->in_block == NULL)
+    else if (l->in_block != NULL)
+        return;
+    else if (l->in.len > 0 && at > 0)
         buf_consume(&l->in, at);
+    else if (l->in.len == 0 && at < have)
+        buf_append(&l->in, data + at, have - at);
 }
 
 static int block_got(struct link *l, size_t len, struct err *err)
@@ -185,8 +189,6 @@ static int block_got(struct link *l, size_t len, struct err *err)
 
 unsigned char *link_in_room(struct link *l, size_t *ret_room)
 {
-    size_t room = LINK_RECORD_BYTES;
-
     if (l->part_left > 0) {
         *ret_room = l->part_left;
         return l->part_block->data + l->part_block->len;
@@ -195,11 +197,13 @@ unsigned char *link_in_room(struct link *l, size_t *ret_room)
         *ret_room = l->in_bytes - l->in_block->len;
         return l->in_block->data + l->in_block->len;
     }
-    /* Most likely the next PART comes, whose bytes can be read where they belong. */
-    if (l->part_block != NULL && l->in.len == 0)
-        room = PART_HEAD_BYTES;
-    buf_reserve(&l->in, room);
-    *ret_room = room;
+    if (l->in.len == 0) { /* frames are whole as a rule, and nothing is kept */
+        /* Most likely the next PART comes, whose bytes can be read where they belong. */
+        *ret_room = l->part_block != NULL ? PART_HEAD_BYTES : LINK_RECORD_BYTES;
+        return l->self->record;
+    }
+    buf_reserve(&l->in, LINK_RECORD_BYTES);
+    *ret_room = LINK_RECORD_BYTES;
     return (unsigned char *)l->in.data + l->in.len;
 }
 
@@ -212,9 +216,11 @@ void link_in_got(struct link *l, size_t len)
         r = part_got(l, len, &err);
     } else if (l->in_block != NULL) {
         r = block_got(l, len, &err);
+    } else if (l->in.len == 0) {
+        frames(l, l->self->record, len);
     } else {
         l->in.len += len;
-        frames(l);
+        frames(l, (unsigned char *)l->in.data, l->in.len);
     }
     if (r < 0)
         link_malformed(l, &err);

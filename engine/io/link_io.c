@@ -11,6 +11,13 @@
 
 static void on_more(void *arg);
 
+/* As ERR_clear_error(), which is not cheap, called before each record. */
+static void forget_errors(void)
+{
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+}
+
 /* What an SSL call that returned <= 0 means. True: try again when the socket is ready; false: the
  * connection is over, and *why says how. os_errno as it was right after the call. */
 static bool may_retry(struct link *l, int ret, int os_errno, const char *doing, struct err *why)
@@ -108,7 +115,7 @@ static void handshake(struct link *l)
     struct err why = ERR_INIT;
     int ret, os_errno;
 
-    ERR_clear_error();
+    forget_errors();
     l->tls_wants_out = false;
     l->in_empty = false;
     errno = 0;
@@ -127,7 +134,7 @@ static int read_record(struct link *l, void *data, size_t room, struct err *why)
 {
     int ret, os_errno;
 
-    ERR_clear_error();
+    forget_errors();
     errno = 0;
     ret = SSL_read(l->ssl, data, (int)room);
     os_errno = errno;
@@ -146,7 +153,7 @@ static int read_record(struct link *l, void *data, size_t room, struct err *why)
 /* What TLS has taken from the socket already does not wake the watch again. */
 static void post_more(struct link *l)
 {
-    if (l->more_posted || SSL_has_pending(l->ssl) != 1)
+    if (l->more_posted || (SSL_has_pending(l->ssl) != 1 && l->ahead == NULL))
         return;
     l->more_posted = true;
     loop_post(l->loop, on_more, l);
@@ -176,6 +183,15 @@ static int take_record(struct link *l, struct err *why)
     return n;
 }
 
+/* What came has been read, or others have their turn. Links that are idle keep no buffers. */
+static void input_rests(struct link *l, bool others)
+{
+    if (others)
+        post_more(l);
+    if (l->in.len == 0)
+        buf_release(&l->in);
+}
+
 /* While closing, input is read and dropped (see link_private.h). */
 static void read_some(struct link *l)
 {
@@ -187,23 +203,22 @@ static void read_some(struct link *l)
         bool drop = l->state == LINK_CLOSING;
         int n;
 
-        if (budget < LINK_RECORD_BYTES) {
-            post_more(l);
+        if (budget < LINK_RECORD_BYTES)
             break;
-        }
         n = drop ? drop_record(l, &why) : take_record(l, &why);
         if (n < 0) {
             if (!drop) /* closing on purpose keeps its own reason */
                 l->why = why;
             link_end(l);
-            return;
+            break;
         }
         if (n == 0)
             break;
         budget -= (size_t)n;
     }
-    if (l->in.len == 0)
-        buf_release(&l->in); /* idle links keep no buffers */
+    link_bio_rest(l);
+    if (is_reading(l))
+        input_rests(l, budget < LINK_RECORD_BYTES);
 }
 
 /* Makes records of what waits, until they are worth writing. 1: TLS takes nothing now; -1: the connection is
@@ -217,7 +232,7 @@ static int encrypt_some(struct link *l, struct err *why)
            (data = link_queue_front(l, &len)) != NULL) {
         int ret, os_errno;
 
-        ERR_clear_error();
+        forget_errors();
         errno = 0;
         ret = SSL_write(l->ssl, data, (int)len);
         os_errno = errno;
@@ -253,9 +268,9 @@ static void half_close(struct link *l)
     if (l->half_closed)
         return;
     l->half_closed = true;
-    ERR_clear_error();
+    forget_errors();
     (void)SSL_shutdown(l->ssl);
-    ERR_clear_error();
+    forget_errors();
     (void)write_wire(
         l, &(struct err)ERR_INIT); /* if close_notify does not fit, the FIN says the same */
     link_queue_release(l);

@@ -32,7 +32,11 @@ enum {
     LINK_UNSENT =
         64 << 10, /* bytes that the kernel may hold and has not sent: what is to go next is
                                decided late */
-    LINK_RECORD_BYTES = 16384,                      /* one TLS record */
+    LINK_RECORD_BYTES = 16384,   /* one TLS record */
+    LINK_RECORD_HEAD = 5,        /* what says how long it is */
+    LINK_AHEAD_BYTES = 64 << 10, /* read with what is missing of a record */
+    LINK_MARK_MIN = 2 << 10,     /* so much of a record is worth waiting for, or it comes at once */
+    LINK_MARK_MAX = 17 << 10,    /* no record has more */
     LINK_WIRE_BYTES = 3 * (LINK_RECORD_BYTES + 64), /* encrypted, and written in one go */
     LINK_WIRE_MAX = 256 << 10,                      /* encrypted, if the socket takes nothing */
     LINK_CONTROL_SLACK = 65536, /* BYE and PONG may exceed LINK_OUT_MAX by this */
@@ -84,7 +88,10 @@ struct link_identity {
     struct map denied;   /* "role/id" */
     struct map offences; /* "role/id": malformed messages, as uintptr_t */
     struct link_counts counts;
-    struct map sessions; /* link_session.c; struct ssl_session_st */
+    struct map sessions;                     /* link_session.c; struct ssl_session_st */
+    unsigned char record[LINK_RECORD_BYTES]; /* that a link is just reading */
+    unsigned char ahead[LINK_AHEAD_BYTES];   /* what came on that link, and TLS has not asked for */
+    size_t ahead_at, ahead_len;              /* from at to len */
 };
 
 /* The other side of an open link sent what is no message. */
@@ -129,7 +136,12 @@ struct link {
     bool
         in_empty; /* the socket gave less than was asked for: no use in asking again in this turn */
     bool in_eof;
-    bool in_any; /* has anything ever come? */
+    bool in_any;                                 /* has anything ever come? */
+    unsigned char record_head[LINK_RECORD_HEAD]; /* of the TLS record that is arriving; */
+    size_t record_have;                          /* so much of it is there; */
+    size_t record_left;                          /* then, so much of what follows is not */
+    struct link_block *ahead; /* came, and TLS has not asked for it, while others have their turn */
+    int in_mark;              /* SO_RCVLOWAT: the socket is readable when so much is there */
     struct timer timer;
 
     struct buf in;
@@ -202,6 +214,10 @@ void link_wire_sent(struct link *l, size_t len);
 /* link_bio.c: between TLS and the socket. */
 BIO_METHOD *link_bio_method(void);
 MUST_CHECK bool link_bio_set(struct link *l); /* false: out of memory */
+/* To be called when the link stops reading: others of the identity may read now. */
+void link_bio_rest(struct link *l);
+/* Nothing of the next TLS record has come. */
+bool link_bio_between_records(const struct link *l);
 
 /* From link.c for link_io.c: the certificate is verified; a frame is there; the peer's EOF. */
 void link_secured(struct link *l);
