@@ -183,13 +183,16 @@ static int take_record(struct link *l, struct err *why)
     return n;
 }
 
-/* What came has been read, or others have their turn. Links that are idle keep no buffers. */
+/* What came has been read, or others have their turn. Links that are idle keep no buffers: TLS frees one for reading
+ * when it is empty, but one for writing only when something was written; reading a ticket takes one, too. */
 static void input_rests(struct link *l, bool others)
 {
     if (others)
         post_more(l);
     if (l->in.len == 0)
         buf_release(&l->in);
+    if (link_bio_between_records(l) && SSL_has_pending(l->ssl) == 0)
+        (void)SSL_free_buffers(l->ssl);
 }
 
 /* While closing, input is read and dropped (see link_private.h). */
