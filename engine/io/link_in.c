@@ -66,7 +66,7 @@ static int part_got(struct link *l, size_t len, struct err *err)
 static int take_part(struct link *l, const unsigned char *data, size_t have, size_t frame,
                      struct err *err)
 {
-    size_t part = frame - PART_HEAD_BYTES, len;
+    size_t part = frame - PART_HEAD_BYTES, left, len;
 
     if (have < PART_HEAD_BYTES)
         return 0;
@@ -78,8 +78,12 @@ static int take_part(struct link *l, const unsigned char *data, size_t have, siz
         return -ERR_INVALID;
     if (l->part_block == NULL)
         return 0;
-    if (part > l->part_bytes - l->part_block->len)
+    left = l->part_bytes - l->part_block->len;
+    if (part > left)
         return err_set(err, ERR_INVALID, "a part goes beyond its message");
+    if (part < left && part < PART_MIN_BYTES)
+        return err_set(err, ERR_INVALID, "a part of %zu bytes, at least %d may be", part,
+                       PART_MIN_BYTES);
     len = have < part ? have : part;
     memcpy(l->part_block->data + l->part_block->len, data, len);
     l->part_left = part;

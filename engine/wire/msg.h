@@ -6,8 +6,9 @@
  *
  * A frame that many bytes make (LEAF, OBJECT) travels in PARTs: the bytes of the PARTs of a link, one
  * after the other, are such frames. Other frames may stand between two PARTs, so that a WANT does not
- * wait behind a LEAF. The first PART of a frame has at least the length and the type of it, no PART goes
- * beyond its frame, and link's own messages do not travel so.
+ * wait behind a LEAF. The first PART of a frame has at least the length and the type of it, each but the last
+ * at least PART_MIN_BYTES (what a PART costs is paid for by its bytes), no PART goes beyond its frame, and
+ * link's own messages do not travel so.
  *
  * Who says what (C control plane, R region node, A agent):
  *
@@ -42,6 +43,7 @@ enum {
     FRAME_HEAD_BYTES = 5,                     /* length and type */
     PART_HEAD_BYTES = 9,                      /* of a PART: with the length of its bytes */
     PART_MAX_BYTES = 16384 - PART_HEAD_BYTES, /* the whole PART is one TLS record */
+    PART_MIN_BYTES = 4096,                    /* of one that is not its message's last */
     LEAF_BYTES = 256 * 1024,                  /* the unit of a WANT and a LEAF, see wire/pack.h */
     OBJECT_CHUNK = 256 * 1024,                /* the most that one OBJECT carries */
     NAME_MAX_BYTES = 128,  /* service, region, machine, deployment, variant, label key */

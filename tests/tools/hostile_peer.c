@@ -4,7 +4,7 @@
  *
  *     flip        gives leaves with one bit flipped somewhere (it has none: all bits are random)
  *     truncate    gives half of each leaf
- *     stall       gives the first leaf but for its last byte, and then nothing
+ *     stall       gives the first leaf but for its last part, and then nothing
  *     silent      answers nothing
  *     lie         answers that it does not have it, after all
  *     flood       asks for everything all the time, and tells of leaves that it and nobody has
@@ -152,14 +152,12 @@ static void begin(struct hostile *h, struct link *l)
         say_raw(l, "\x05\0\0\0\x7e", 5);
 }
 
-/* All but the last byte, in parts as link does: other messages go on. */
+/* All but the last part, as link does: other messages go on. */
 static void stall(struct link *l, const struct buf *frame)
 {
-    for (size_t at = 0, len = frame->len - 1; at < len; at += PART_MAX_BYTES) {
-        size_t part = len - at < PART_MAX_BYTES ? len - at : PART_MAX_BYTES;
-
-        say(l, MSG_PART, &(struct msg_part){ { (unsigned char *)frame->data + at, part } });
-    }
+    for (size_t at = 0; frame->len - at > PART_MAX_BYTES; at += PART_MAX_BYTES)
+        say(l, MSG_PART,
+            &(struct msg_part){ { (unsigned char *)frame->data + at, PART_MAX_BYTES } });
 }
 
 static void give_wrong(struct hostile *h, struct link *l, uint32_t leaf)

@@ -180,11 +180,14 @@ static void refuses_part(struct fix *f, size_t frame, size_t bytes, const char *
 }
 
 #define WANT_FRAME "\x29\0\0\0\x62"
+#define LARGE_FRAME "\x29\x20\0\0\x63" /* 8237 bytes */
 
 static void malformed_parts(void **state)
 {
     struct fix *f = *state;
+    char first[PART_MIN_BYTES] = { 0 };
     AUTO_BUF beyond = BUF_INIT;
+    AUTO_BUF small = BUF_INIT;
     AUTO_BUF whole = BUF_INIT;
 
     refuses_part(f, 5, 0, "", 0, "a frame of 9 bytes");
@@ -198,9 +201,16 @@ static void malformed_parts(void **state)
     refuses_part(f, 5 + 5, 5, "\1\0\x08\0\x62", 5, "frame of 524289 bytes");
     refuses_part(f, 5 + 5, 5, "\x29\0\0\0\x7f", 5, "unknown message type");
     refuses_part(f, 5 + 46, 46, WANT_FRAME, 5, "beyond its message");
-    part(&beyond, 5 + 5, 5, WANT_FRAME, 5);
-    part(&beyond, 5 + 41, 41, "", 0);
+    refuses_part(f, 5 + 5, 5, WANT_FRAME, 5, "a part of 5 bytes");
+    refuses_part(f, 5 + PART_MIN_BYTES - 1, PART_MIN_BYTES - 1, LARGE_FRAME, 5,
+                 "a part of 4095 bytes, at least 4096");
+    memcpy(first, LARGE_FRAME, 5);
+    part(&beyond, 5 + PART_MIN_BYTES, PART_MIN_BYTES, first, PART_MIN_BYTES);
+    part(&small, 5 + PART_MIN_BYTES, PART_MIN_BYTES, first, PART_MIN_BYTES);
+    part(&beyond, 5 + 4142, 4142, "", 0);
     refuses(f, &beyond, "beyond its message");
+    part(&small, 5 + 1, 1, "", 0);
+    refuses(f, &small, "a part of 1 bytes");
     part(&whole, 5 + 6, 6, "\2\0\0\0\x62x", 6); /* a WANT must have more */
     refuses(f, &whole, "want");
     map_release(&f->agent->offences);
@@ -235,9 +245,10 @@ static void on_more_wants(struct timer *t)
 
 static void begin_leaf(struct end *e, struct link *l)
 {
+    char first[PART_MIN_BYTES] = "\x2d\0\4\0\x63";
     AUTO_BUF frame = BUF_INIT;
 
-    part(&frame, 5 + 5, 5, "\x2d\0\4\0\x63", 5);
+    part(&frame, 5 + PART_MIN_BYTES, PART_MIN_BYTES, first, PART_MIN_BYTES);
     link_queue(l, &frame);
     link_flush_soon(l);
     timer_start(e->f->loop, &e->f->beat, 3, 3, on_more_wants);
