@@ -9,7 +9,7 @@
 #include "io/files.h"
 #include "store/exchange_internal.h"
 
-enum { LINK_KEY = 32 };
+enum { LINK_KEY = 32, BAD_KEY = NAME_MAX_BYTES + 3 };
 
 static const char *link_key(const struct link *l, char key[LINK_KEY])
 {
@@ -249,17 +249,27 @@ bool exchange_is_busy(const struct exchange *x)
     return x->works > 0;
 }
 
+/* A region node and a machine may have the same name. */
+static const char *bad_key(bool is_seed, const char *id, char key[BAD_KEY])
+{
+    snprintf(key, BAD_KEY, "%c %s", is_seed ? 'r' : 'a', id);
+    return key;
+}
+
 bool exchange_is_banned(const struct exchange *x, const char *id)
 {
-    return (uintptr_t)map_get(&x->bad, id) >= EXCHANGE_BAD_MAX;
+    char key[BAD_KEY];
+
+    return (uintptr_t)map_get(&x->bad, bad_key(false, id, key)) >= EXCHANGE_BAD_MAX;
 }
 
 void link_was_bad(struct exchange_link *l, const char *what)
 {
     const char *id = link_peer_id(l->link);
-    uintptr_t count = (uintptr_t)map_get(&l->x->bad, id) + 1;
+    char key[BAD_KEY];
+    uintptr_t count = (uintptr_t)map_get(&l->x->bad, bad_key(l->is_seed, id, key)) + 1;
 
-    map_put(&l->x->bad, id, (void *)count); /* NOLINT: a counter, not a pointer */
+    map_put(&l->x->bad, key, (void *)count); /* NOLINT: a counter, not a pointer */
     l->x->counts.bad_leaves++;
     log_warn("%s sent %s (%u so far)", id, what, (unsigned)count);
     if (count != EXCHANGE_BAD_MAX)

@@ -12,7 +12,7 @@
  * Files of a pack in dir: HEX.pack (of one that is `placed`, only its table), and HEX.bitmap (two bitmaps: which leaves were verified, and which
  * of these came from a region node; they are hashed again after a restart). After kill -9 a fetch goes on
  * from there: no leaf is fetched again that was verified EXCHANGE_TICK_MS before. A leaf that fails its hash is thrown away and counted against its
- * sender; at EXCHANGE_BAD_MAX the link is closed and the sender's id refused until restart.
+ * sender; at EXCHANGE_BAD_MAX the link is closed and the sender (its role and id) refused until restart.
  *
  * All calls on the loop's thread; disk and hashing run in the work pool. Links and options' strings
  * are borrowed; a link must be detached before it is gone. */
@@ -62,7 +62,7 @@ void exchange_detach(struct exchange *x, struct link *l);
 /* True: it was a swarm message (BITMAP … OBJECT) and has been handled. */
 bool exchange_message(struct exchange *x, struct link *l, enum msg_type type, const void *msg);
 void exchange_drained(struct exchange *x, struct link *l);
-bool exchange_is_banned(const struct exchange *x, const char *id);
+bool exchange_is_banned(const struct exchange *x, const char *id); /* a machine; no region node */
 
 /* Offers an object; bytes are copied. */
 void exchange_offer(struct exchange *x, const void *bytes, size_t len);

@@ -70,12 +70,12 @@ static void batch_run(struct work *w)
         arrival_keep(b->of[i], &h[i]);
 }
 
-static struct exchange_link *link_by_id(struct exchange *x, const char *id)
+static struct exchange_link *link_from(struct exchange *x, bool is_seed, const char *id)
 {
     LIST_EACH (&x->links, n) {
         struct exchange_link *l = CONTAINER_OF(n, struct exchange_link, node);
 
-        if (strcmp(link_peer_id(l->link), id) == 0)
+        if (l->is_seed == is_seed && strcmp(link_peer_id(l->link), id) == 0)
             return l;
     }
     return NULL;
@@ -125,7 +125,7 @@ static void leaf_bad(struct arrival *a, struct exchange_link *l)
 static void arrival_done(struct arrival *a)
 {
     struct exchange_pack *p = a->p;
-    struct exchange_link *l = link_by_id(a->x, a->from);
+    struct exchange_link *l = link_from(a->x, a->from_seed, a->from);
 
     a->x->works--;
     p->pending--;

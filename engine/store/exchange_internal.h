@@ -86,7 +86,7 @@ struct exchange {
     struct map by_link; /* %p of its struct link -> struct exchange_link */
     struct map packs;   /* hex -> struct exchange_pack */
     struct map objects; /* hex -> struct buf */
-    struct map bad;     /* link id -> count, as uintptr_t */
+    struct map bad;     /* role and id of a link -> count, as uintptr_t */
     struct list object_gets;
     size_t works;       /* in the pool, or waiting for it: giving, arrivals, openings */
     struct list recent; /* leaves in memory, the latest last */

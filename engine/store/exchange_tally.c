@@ -17,7 +17,7 @@ void tally_kept(struct exchange_pack *p, enum peer_rack rack, size_t bytes)
     t->far_bytes += rack == RACK_OTHER ? bytes : 0;
 }
 
-/* Whoever is banned for what it did with a pack is told of with it. */
+/* What machine is banned for what it did with a pack is told of with it. */
 void tally_was_bad(struct exchange_pack *p, struct exchange_link *l, const char *what)
 {
     struct exchange_tally *t = p->fetch == NULL ? NULL : p->fetch->tally;
@@ -25,7 +25,7 @@ void tally_was_bad(struct exchange_pack *p, struct exchange_link *l, const char 
     AUTO_FREE char *id = mem_strdup(link_peer_id(l->link));
 
     link_was_bad(l, what);
-    if (p->x->counts.banned > before && t != NULL && t->nbanned < BANNED_MAX)
+    if (p->x->counts.banned > before && !l->is_seed && t != NULL && t->nbanned < BANNED_MAX)
         snprintf(t->banned[t->nbanned++], sizeof(t->banned[0]), "%s", id);
 }
 

@@ -257,6 +257,31 @@ static void some_leaves_are_fetched(void **state)
     stop_swarm(&s);
 }
 
+/* A machine that has the name of the region node is banned, and the region node is not. */
+static void who_has_a_name_of_another_role_is_another(void **state)
+{
+    struct exchange_tally tally = { 0 };
+    struct swarm s;
+
+    (void)state;
+    start_swarm(&s, 1);
+    s.count = 3;
+    s.nodes[2].evil = true;
+    start_node(&s, &s.nodes[2], ROLE_AGENT, "r1");
+    s.nodes[1].fetch.tally = &tally;
+    connect_nodes(&s, 1, 2);
+    start_fetch(&s, 1);
+    exchange_offer(s.nodes[1].x, s.index.data, s.index.len);
+    connect_nodes(&s, 1, 0);
+    loop_run(s.loop);
+    assert_has_pack(&s, 1);
+    assert_true(exchange_is_banned(s.nodes[1].x, "r1"));
+    assert_int_equal(exchange_counts(s.nodes[1].x).banned, 1);
+    assert_int_equal(s.nodes[1].fetch.seed_bytes, PACK_BYTES);
+    assert_int_equal(tally.nbanned, 1);
+    stop_swarm(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +293,7 @@ int main(void)
         cmocka_unit_test(objects_come_in_chunks),
         cmocka_unit_test(forgotten_packs_are_deleted),
         cmocka_unit_test(forgotten_packs_are_fetched_again),
+        cmocka_unit_test(who_has_a_name_of_another_role_is_another),
         cmocka_unit_test(silence_stops_nothing),
     };
 
