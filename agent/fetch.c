@@ -128,6 +128,8 @@ static void up(void *ctx, struct link *l)
         log_warn("say where we are: %s", err.text);
     f->link_rate = interface_rate(link_peer_host(l));
     exchange_attach(f->exchange, l);
+    if (exchange_bitmap(f->exchange, &f->o.reference.pack) == NULL) /* until the index is here */
+        tracker_join(f, &f->o.reference.pack, &(struct bytes){ NULL, 0 });
     exchange_rejoin(f->exchange);
     if (f->uplink != NULL)
         say_progress(f);

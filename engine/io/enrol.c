@@ -16,7 +16,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "io/files.h"
-#include "io/link.h"
+#include "io/link_private.h"
 #include "io/loop.h"
 #include "io/pki.h"
 #include "io/tls.h"
@@ -96,6 +96,7 @@ static int tcp_connect(struct talk *t, struct err *err)
         t->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (t->fd < 0)
             continue;
+        link_tune(t->fd); /* the request does not wait for the handshake's end to be acknowledged */
         if (connect(t->fd, a->ai_addr, a->ai_addrlen) == 0 ||
             (errno == EINPROGRESS && wait_for(t, POLLOUT, err) == 0 &&
              getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &broken, &len) == 0 && broken == 0))

@@ -29,9 +29,9 @@
 enum {
     LINK_CLOSE_MS = 2000,      /* to flush and to see the peer's EOF */
     LINK_TURN_BYTES = 1 << 20, /* read or written in one callback, then others have their turn */
-    LINK_UNSENT =
-        64 << 10, /* bytes that the kernel may hold and has not sent: what is to go next is
-                               decided late */
+    /* Bytes that the kernel may hold and has not sent: what is to go next is decided late, and what it holds
+     * goes out as one burst, which a short queue before a slow link drops. */
+    LINK_UNSENT = 16 << 10,
     LINK_RECORD_BYTES = 16384,   /* one TLS record */
     LINK_RECORD_HEAD = 5,        /* what says how long it is */
     LINK_AHEAD_BYTES = 64 << 10, /* read with what is missing of a record */

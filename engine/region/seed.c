@@ -370,7 +370,7 @@ int seed_new(struct seed **ret, struct loop *loop, const struct seed_options *o,
         seed_free(s);
         return err_wrap(err, "seed %s", o->path);
     }
-    timer_start(loop, &s->tick, SEED_PEERS_MS, SEED_PEERS_MS, on_tick);
+    timer_start(loop, &s->tick, SEED_TICK_MS, SEED_TICK_MS, on_tick);
     *ret = s;
     return 0;
 }

@@ -16,7 +16,8 @@
 
 enum {
     SEED_MACHINES_MAX = 10000,
-    SEED_PEERS_MS = 100, /* newcomers of that time are told together */
+    SEED_PEERS_MS = 20, /* newcomers of that time are told together */
+    SEED_TICK_MS = 100, /* between looks at who has been lost for long */
     SEED_TELL_MS = 1000,
 };
 
