@@ -523,16 +523,30 @@ int file_reserve(const char *path, uint64_t bytes, struct err *err)
     return failed == 0 ? 0 : err_sys(err, failed, "reserve %s", path);
 }
 
+static bool has_room(const struct statfs *fs, uint64_t bytes)
+{
+    return fs->f_blocks == 0 || bytes <= (uint64_t)fs->f_bavail * (uint64_t)fs->f_bsize;
+}
+
+int fd_has_room(int fd, uint64_t bytes, struct err *err)
+{
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC || has_room(&fs, bytes))
+        return 0;
+    return err_sys(err, ENOSPC, "reserve %llu bytes", (unsigned long long)bytes);
+}
+
 /* In memory. 0: the file is so long, or an errno. */
 static int extend(int fd, const struct statfs *fs, uint64_t bytes)
 {
     struct stat st;
-    uint64_t taken, left = (uint64_t)fs->f_bavail * (uint64_t)fs->f_bsize;
+    uint64_t taken;
 
     if (fstat(fd, &st) < 0)
         return errno;
     taken = (uint64_t)st.st_blocks * 512;
-    if (fs->f_blocks > 0 && taken < bytes && bytes - taken > left)
+    if (taken < bytes && !has_room(fs, bytes - taken))
         return ENOSPC;
     return (uint64_t)st.st_size >= bytes || ftruncate(fd, (off_t)bytes) == 0 ? 0 : errno;
 }

@@ -47,6 +47,10 @@ MUST_CHECK int file_reserve(const char *path, uint64_t bytes, struct err *err);
  * memory would fill it with zeros, so there it is only seen whether there is as much. -ERR_NO_SPACE. */
 MUST_CHECK int fd_reserve(int fd, uint64_t bytes, struct err *err);
 
+/* Has the file system of fd room for so many bytes more? -ERR_NO_SPACE. Only one in memory is asked, where
+ * fd_reserve() of several files takes nothing from the room that the next one sees. */
+MUST_CHECK int fd_has_room(int fd, uint64_t bytes, struct err *err);
+
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
 

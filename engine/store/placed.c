@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -110,10 +111,26 @@ uint64_t placed_from(const struct placed *p)
     return p->from;
 }
 
+/* Of all files together, that are not on disk yet. */
+static uint64_t missing_bytes(const struct placed *p)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < p->nfiles; i++) {
+        struct stat st;
+        uint64_t taken = fstat(p->files[i].fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+
+        bytes += taken < p->files[i].size ? p->files[i].size - taken : 0;
+    }
+    return bytes;
+}
+
 int placed_reserve(const struct placed *p, struct err *err)
 {
     int r = 0;
 
+    if (p->nfiles > 0 && !atomic_load(&p->sealed))
+        r = fd_has_room(p->files[0].fd, missing_bytes(p), err);
     for (size_t i = 0; r == 0 && i < p->nfiles && !atomic_load(&p->sealed); i++)
         r = fd_reserve(p->files[i].fd, p->files[i].size, err);
     return r;

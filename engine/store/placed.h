@@ -44,7 +44,7 @@ void placed_free(struct placed *p); /* NULL is fine */
 /* Bytes of the pack that lie before the first one that is here. */
 uint64_t placed_from(const struct placed *p);
 
-/* Takes the space of all files on disk. -ERR_NO_SPACE. */
+/* Takes the space of all files on disk. -ERR_NO_SPACE: there is not enough for all of them. */
 MUST_CHECK int placed_reserve(const struct placed *p, struct err *err);
 
 /* len bytes of the pack from offset on, which is not less than placed_from(). Writing: -ERR_DENIED once

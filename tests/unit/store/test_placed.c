@@ -1,10 +1,13 @@
 /* What of a pack lies in the tree: written, read, hashed, fetched and given there. */
 #include "unit/store/exchanging.h"
 
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "delta/full.h"
+#include "lib/small_disk.h"
 #include "lib/trees.h"
+#include "store/exchange_internal.h"
 #include "store/placed.h"
 
 /* An artifact of a directory, an empty file, and two with bytes: three segments. */
@@ -18,6 +21,13 @@ struct sample {
     unsigned char *stream;
     size_t from;
 };
+
+static void sample_files(const struct sample *s)
+{
+    tmpdir_write(below(s->dir, "d/a", ""), "", 0);
+    tmpdir_write(below(s->dir, "e", ""), "", 0);
+    tmpdir_write(below(s->dir, "f", ""), "", 0);
+}
 
 static void sample_init(struct sample *s)
 {
@@ -40,9 +50,7 @@ static void sample_init(struct sample *s)
         s->segments[i] = sha256_of(s->stream + i * SEGMENT_BYTES, manifest_segment_bytes(&s->m, i));
     s->from = full_header_bytes(3);
     s->dir = tmpdir_fresh();
-    tmpdir_write(below(s->dir, "d/a", ""), "", 0);
-    tmpdir_write(below(s->dir, "e", ""), "", 0);
-    tmpdir_write(below(s->dir, "f", ""), "", 0);
+    sample_files(s);
 }
 
 static struct placed *sample_open(const struct sample *s)
@@ -290,7 +298,8 @@ static void when_one_leaf_is_missing(struct timer *t)
 {
     struct swarm *s = CONTAINER_OF(t, struct swarm, kick);
 
-    if (s->nodes[2].fetch.have_bytes != PACK_BYTES - LEAF_BYTES)
+    if (s->nodes[2].fetch.have_bytes != PACK_BYTES - LEAF_BYTES ||
+        exchange_has(s->nodes[1].x, &s->id, 7, 1)) /* another one comes last */
         return;
     timer_stop(t);
     loop_stop(s->loop);
@@ -307,6 +316,7 @@ static void what_its_owner_changes_is_left_alone(void **state)
     single_open(&f, false);
     fetch_placed(&s, &f);
     placed_seal(f.placed);
+    recent_drop(s.nodes[1].x, NULL, INT64_MAX); /* so that the file is read */
     spoil(&f, 7 * LEAF_BYTES);
 
     exchange_offer(s.nodes[1].x, s.index.data, s.index.len);
@@ -325,6 +335,32 @@ static void what_its_owner_changes_is_left_alone(void **state)
     placed_free(f.placed);
 }
 
+/* Each of the two files would fit, and both do not: known before anything is fetched. */
+static void what_does_not_fit_is_refused_at_once(void **state)
+{
+    struct err err = ERR_INIT;
+    struct placed *p;
+    struct sample s;
+
+    (void)state;
+    sample_init(&s);
+    s.dir = tmpdir_fresh();
+    if (!small_disk(s.dir, 7 << 20)) {
+        free(s.stream);
+        skip();
+    }
+    sample_files(&s);
+    p = sample_open(&s);
+    assert_error(placed_reserve(p, &err), ERR_NO_SPACE, &err, "reserve 8388685 bytes");
+    assert_true(small_disk(s.dir, 9 << 20));
+    assert_ok(placed_reserve(p, &err), &err);
+    write_all(&s, p);
+    assert_ok(placed_reserve(p, &err), &err); /* it is here: no more is needed */
+    placed_free(p);
+    assert_int_equal(umount(s.dir), 0);
+    free(s.stream);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +371,7 @@ int main(void)
         cmocka_unit_test(is_fetched_and_given),
         cmocka_unit_test(rot_is_fetched_again),
         cmocka_unit_test(what_its_owner_changes_is_left_alone),
+        cmocka_unit_test(what_does_not_fit_is_refused_at_once),
     };
 
     log_setup("test", 2);
