@@ -34,11 +34,55 @@ static void read_bitmaps(const struct opening *o, struct bitmap *named, struct b
     free(bytes);
 }
 
+/* Leaves that are read and hashed side by side: sixteen take little more time than six. */
+enum { TOGETHER = 16 };
+
+struct check {
+    unsigned char *room; /* for so many leaves */
+    const unsigned char *data[TOGETHER];
+    size_t leaf[TOGETHER], len[TOGETHER], count;
+};
+
+/* Those that have been read: what is right is here. */
+static void check_read(struct opening *o, struct check *c)
+{
+    struct exchange_pack *p = o->p;
+    struct hash h[TOGETHER];
+
+    sha256_of_many(c->data, c->len, c->count, h);
+    for (size_t k = 0; k < c->count; k++) {
+        if (!hash_equal(&h[k], &p->index->leaves[c->leaf[k]]))
+            continue;
+        p->sums[c->leaf[k]] = checksum_of(c->data[k], c->len[k]); /* p is nobody else's yet */
+        bitmap_put(&o->have, c->leaf[k], true);
+    }
+    c->count = 0;
+}
+
+static void check_named(struct opening *o, const struct bitmap *named)
+{
+    struct check c = { .room = mem_realloc(NULL, TOGETHER * (size_t)LEAF_BYTES) };
+
+    for (size_t i = 0; i < named->bits; i++) {
+        unsigned char *bytes = c.room + c.count * LEAF_BYTES;
+        size_t len = pack_leaf_bytes(o->p->index, i);
+
+        if (!bitmap_get(named, i) || pack_read(o->p, bytes, len, i * LEAF_BYTES, NULL) < 0)
+            continue;
+        c.data[c.count] = bytes;
+        c.leaf[c.count] = i;
+        c.len[c.count++] = len;
+        if (c.count == TOGETHER)
+            check_read(o, &c);
+    }
+    check_read(o, &c);
+    free(c.room);
+}
+
 /* Which leaves does the bitmap of an earlier run name, and are they really there? */
 static int check_leaves(struct opening *o)
 {
     struct exchange_pack *p = o->p;
-    unsigned char *bytes = mem_realloc(NULL, LEAF_BYTES);
     size_t size = bitmap_size(&o->have);
     struct bitmap named, seeded;
     int rv;
@@ -46,22 +90,12 @@ static int check_leaves(struct opening *o)
     bitmap_init(&named, o->have.bits);
     bitmap_init(&seeded, o->have.bits);
     read_bitmaps(o, &named, &seeded);
-    for (size_t i = 0; i < named.bits; i++) {
-        size_t len = pack_leaf_bytes(p->index, i);
-        struct hash h;
-
-        if (!bitmap_get(&named, i) || pack_read(p, bytes, len, i * LEAF_BYTES, NULL) < 0)
-            continue;
-        h = sha256_of(bytes, len);
-        if (!hash_equal(&h, &p->index->leaves[i]))
-            continue;
-        p->sums[i] = checksum_of(bytes, len); /* p is nobody else's yet */
-        bitmap_put(&o->have, i, true);
-        bitmap_put(&o->seeded, i, bitmap_get(&seeded, i));
-    }
+    if (named.set > 0)
+        check_named(o, &named);
+    for (size_t i = 0; i < o->have.bits; i++)
+        bitmap_put(&o->seeded, i, bitmap_get(&o->have, i) && bitmap_get(&seeded, i));
     bitmap_release(&named);
     bitmap_release(&seeded);
-    free(bytes);
     rv = fd_write_at(p->bitmap_fd, o->have.bytes, size, 0, &o->err);
     return rv < 0 ? rv : fd_write_at(p->bitmap_fd, o->seeded.bytes, size, size, &o->err);
 }
