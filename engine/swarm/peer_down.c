@@ -189,19 +189,23 @@ static bool is_end(const struct peer_pack *k)
     return k->ntodo == 0 && (k->lacking <= PEER_END || k->lacking <= k->leaves / PEER_END_SHARE);
 }
 
-/* May one more link be asked for the leaf? At the end one; else when all before it are overdue. */
+/* May one more link be asked for the leaf? At the end one, and one more for each that is slow; else when all
+ * before it are overdue. */
 static bool may_double(const struct peer_pack *k, size_t leaf, int64_t now_ms)
 {
-    unsigned asked = 0;
+    unsigned asked = 0, slow = 0;
     bool overdue = true;
 
     for (size_t i = 0; i < k->nasked; i++) {
-        if (!is_asked(&k->asked[i], leaf))
+        const struct peer_asked *a = &k->asked[i];
+
+        if (!is_asked(a, leaf))
             continue;
         asked++;
-        overdue = overdue && is_overdue(&k->asked[i], now_ms);
+        slow += a->view->slow;
+        overdue = overdue && is_overdue(a, now_ms);
     }
-    return overdue ? asked < PEER_ASKED_MAX : is_end(k) && asked < 2;
+    return asked < PEER_ASKED_MAX && (overdue || (is_end(k) && asked - slow < 2));
 }
 
 /* The first leaf of the question that the view can be asked for as well. */

@@ -1,7 +1,8 @@
-/* What arrives when nobody waits for it. */
+/* Who answers late, and what arrives when nobody waits for it. */
 #include "lib/peer_world.h"
 
 #include "lib/check.h"
+#include "swarm/peer_internal.h"
 
 /* How often it is accused for sending that leaf so many times. */
 static size_t accused_after(struct world *w, int link, int pack, uint32_t leaf, size_t times)
@@ -102,12 +103,40 @@ static void who_answers_late_is_not_accused(void **state)
     }
 }
 
+/* Who is slow does not count among the two. */
+static void at_the_end_a_slow_one_is_not_one_of_two(void **state)
+{
+    struct world w;
+    uint32_t leaf;
+    int link;
+
+    (void)state;
+    world_open(&w, false, LEAVES, LEAVES - 2);
+    (void)world_add_link(&w, 0, LEAVES);
+    w.now_ms += 300;
+    link = world_add_link(&w, 0, LEAVES);
+    leaf = world_first(&w, PEER_WANT, link)->a.first;
+    w.now_ms += 100;
+    world_bring(&w, link, leaf);
+    (void)world_add_link(&w, 0, LEAVES);
+    assert_int_equal(peer_pack_figures(w.p, w.pack).doubled, 2);
+    w.now_ms +=
+        PEER_STEAL_MIN_MS - 401; /* nothing is overdue yet, one three times as old as usual */
+    world_step(&w, (struct peer_event){ .kind = PEER_TICK });
+    assert_int_equal(peer_pack_figures(w.p, w.pack).doubled, 3);
+    (void)world_add_link(&w, 0, LEAVES);
+    assert_int_equal(peer_pack_figures(w.p, w.pack).doubled, 3);
+    assert_int_equal(peer_pack_figures(w.p, w.pack).stolen, 0);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_sends_what_nobody_asked_for_is_accused),
         cmocka_unit_test(what_nobody_asked_for_is_no_life),
         cmocka_unit_test(who_answers_late_is_not_accused),
+        cmocka_unit_test(at_the_end_a_slow_one_is_not_one_of_two),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
