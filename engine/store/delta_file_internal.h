@@ -25,7 +25,8 @@ struct delta_opened {
     struct delta_file_info info;
 };
 
-/* Checks its digest, its head and its manifest; .fd = -1 before. -ERR_INVALID, -ERR_CORRUPT. */
+/* Checks its digest, its head and its manifest; .fd = -1 before. -ERR_INVALID, -ERR_CORRUPT; -ERR_LIMIT: it claims
+ * manifests that cannot be in so few bytes (no memory is taken for them). */
 MUST_CHECK int delta_opened_open(struct delta_opened *o, const char *path, struct err *err);
 void delta_opened_close(struct delta_opened *o);
 /* A pack_read_at. */

@@ -12,7 +12,14 @@
 #include "store/delta_file_internal.h"
 #include "store/pack_costs.h"
 
-enum { CHUNK_BYTES = 1 << 20 };
+enum {
+    CHUNK_BYTES = 1 << 20,
+    /* Bytes of manifests for each byte of their frame, and besides. Each path differs from the one before, which
+     * takes zstd more than a byte for some 1100 of an entry, on both sides together; the digests of segments that
+     * are not needed are zeros, 4 MiB at most. */
+    MANIFEST_RATIO = 2048,
+    MANIFEST_FREE = 16 << 20,
+};
 
 uint64_t delta_count_files(const struct manifest *m)
 {
@@ -84,6 +91,9 @@ static int check_frame(const struct delta_opened *o, const struct frame *f, stru
     if (f->len > o->info.file_bytes - DELTA_FILE_HEAD_BYTES || f->target > MANIFEST_MAX_BYTES ||
         f->base > MANIFEST_MAX_BYTES || f->len == 0)
         return err_set(err, ERR_INVALID, "its manifest ends behind it: it was cut, or is damaged");
+    if (f->target + f->base > MANIFEST_FREE + f->len * MANIFEST_RATIO)
+        return err_set(err, ERR_LIMIT, "a frame of %llu bytes cannot hold manifests of %llu",
+                       (unsigned long long)f->len, (unsigned long long)(f->target + f->base));
     if (f->len > ZSTD_compressBound((size_t)(f->target + f->base)))
         return err_set(err, ERR_INVALID, "a frame of %llu bytes for a manifest of %llu",
                        (unsigned long long)f->len, (unsigned long long)(f->target + f->base));

@@ -1,14 +1,17 @@
 /* Of delta files: what they say of themselves, and which paths are refused. */
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include "base/mem.h"
 #include "io/files.h"
 #include "lib/check.h"
 #include "lib/tmpdir.h"
 #include "lib/trees.h"
-#include "store/delta_file.h"
+#include "store/delta_file_internal.h"
 #include "store/delta_paths.h"
 
 /* Evenly spread bytes behind a magic number. */
@@ -221,6 +224,89 @@ static void test_denied(void **state)
     assert_error(delta_paths_make(NULL, tmpdir(), pack, &err), ERR_DENIED, &err, "cannot write");
 }
 
+static void put_number(struct buf *b, size_t at, uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        b->data[at + (size_t)i] = (char)(unsigned char)(v >> (8 * i));
+}
+
+/* A file of a few KB that claims manifests of zeros, of that many bytes each. */
+static void write_claim(const char *path, size_t each)
+{
+    size_t raw = 2 * each, bound = ZSTD_compressBound(raw), len;
+    unsigned char *zeros = mem_calloc(raw, 1);
+    AUTO_BUF b = BUF_INIT;
+    struct hash h;
+    int fd;
+
+    buf_reserve(&b, DELTA_FILE_HEAD_BYTES + bound);
+    memset(b.data, 0, DELTA_FILE_HEAD_BYTES);
+    len = ZSTD_compress(b.data + DELTA_FILE_HEAD_BYTES, bound, zeros, raw, 1);
+    assert_false(ZSTD_isError(len));
+    free(zeros);
+    b.len = DELTA_FILE_HEAD_BYTES + len;
+    memcpy(b.data, "SLB2d", 5);
+    put_number(&b, 5, each);
+    put_number(&b, 13, each);
+    put_number(&b, 21, len);
+    tmpdir_write(path, b.data, b.len);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(delta_file_digest(fd, b.len, &h, NULL), 0);
+    close(fd);
+    memcpy(b.data + DELTA_FILE_DIGEST_AT, h.b, HASH_BYTES);
+    tmpdir_write(path, b.data, b.len);
+}
+
+/* No memory is taken for what a file of that size cannot hold. */
+static void test_claims(void **state)
+{
+    const char *path = tmpdir_path("claim.pack");
+    struct delta_file_info info;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    write_claim(path, 40 << 20);
+    assert_error(delta_file_info(path, &info, &err), ERR_LIMIT, &err,
+                 "cannot hold manifests of 83886080");
+    write_claim(path, 1 << 20);
+    assert_error(delta_file_info(path, &info, &err), ERR_INVALID, &err, "manifest");
+}
+
+/* What compresses best: a deep tree of empty directories, on both sides. */
+static void test_manifests_that_compress_well(void **state)
+{
+    enum { DIRS = 60000 };
+    struct manifest m = { .entries = mem_calloc(DIRS + 3, sizeof(*m.entries)) };
+    AUTO_FREE char *name = mem_alloc(201);
+    AUTO_FREE char *top = NULL;
+    AUTO_BUF head = BUF_INIT;
+    struct delta d = { 0 };
+    struct err err = ERR_INIT;
+    uint64_t raw = 0;
+
+    (void)state;
+    memset(name, 'n', 200);
+    top = mem_printf("%s/%s/%s", name, name, name);
+    m.entries[m.nentries++].path = mem_strdup(name);
+    m.entries[m.nentries++].path = mem_printf("%s/%s", name, name);
+    m.entries[m.nentries++].path = mem_strdup(top);
+    for (int i = 0; i < DIRS; i++)
+        m.entries[m.nentries++].path = mem_printf("%s/%06d", top, i);
+    for (size_t i = 0; i < m.nentries; i++) {
+        m.entries[i].kind = ENTRY_DIR;
+        m.entries[i].mode = 0755;
+    }
+    assert_ok(delta_file_head(&head, true, &m, &m, &d, &err), &err);
+    for (int i = 7; i >= 0; i--)
+        raw = raw << 8 | (unsigned char)head.data[5 + i];
+    raw *= 2;
+    assert_true(raw > 60 << 20);
+    assert_true(raw < (uint64_t)(head.len - DELTA_FILE_HEAD_BYTES) * 2048 + (16 << 20));
+    for (size_t i = 0; i < m.nentries; i++)
+        free(m.entries[i].path);
+    free(m.entries);
+}
+
 struct appearing {
     const char *out;
     bool tree;
@@ -279,6 +365,8 @@ int main(void)
         cmocka_unit_test(test_inputs_in_the_workplace),
         cmocka_unit_test(test_denied),
         cmocka_unit_test(test_out_appears),
+        cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_manifests_that_compress_well),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
