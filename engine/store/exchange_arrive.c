@@ -10,12 +10,13 @@
 
 /* ---- a leaf arrives: hashed and written in the pool ---- */
 
-/* Leaves go together: sixteen are hashed in the time of seven, a wake-up serves them all, and one thread at a
- * time writes, as a file's lock allows no more. What comes while a batch is in the pool is the next one. Where
+/* Leaves go together: sixteen are hashed in the time of seven, a wake-up serves them all, and as a rule one thread
+ * at a time writes, as a file's lock allows no more. What comes while a batch is in the pool is the next one. Where
  * leaves come fast, the first one waits a little for others; where they are rare, it is not kept waiting: the
  * neighbours want it. */
 enum {
     BATCH = 16,
+    BATCHES = 2, /* in the pool; the second one if it is full */
     GATHER_MS = 10,
     RARE_US = 3000, /* between leaves, on average; of which no gap counts more than */
     GAP_MAX_US = 100000,
@@ -153,12 +154,11 @@ static void batch_when_worth(struct exchange *x)
 {
     bool rare = x->gap_us > RARE_US;
 
-    if (x->in_pool || x->narriving == 0)
-        return;
-    if (x->narriving >= BATCH) {
+    if (x->narriving >= BATCH && x->batches < BATCHES) {
         timer_stop(&x->gather);
         batch_start(x);
-    } else if (!x->gather.active) { /* others may be whole in this turn of the loop, at least */
+    } else if (x->batches == 0 && x->narriving > 0 &&
+               !x->gather.active) { /* others may be whole in this turn of the loop, at least */
         timer_start(x->o.loop, &x->gather, rare ? 0 : GATHER_MS, 0, on_gather);
     }
 }
@@ -168,7 +168,7 @@ static void batch_done(struct work *w)
     struct batch *b = CONTAINER_OF(w, struct batch, work);
     struct exchange *x = b->x;
 
-    x->in_pool = false;
+    x->batches--;
     batch_when_worth(x); /* first: what is called back may free x when nothing is in the pool */
     for (size_t i = 0; i < b->count; i++)
         arrival_done(b->of[i]);
@@ -188,7 +188,7 @@ static void batch_start(struct exchange *x)
         x->narriving--;
         b->of[b->count++] = a;
     }
-    x->in_pool = true;
+    x->batches++;
     work_submit(x->o.pool, &b->work);
 }
 

@@ -93,7 +93,7 @@ struct exchange {
     size_t nrecent;
     struct list arriving; /* leaves that came, and are not in a batch yet */
     size_t narriving;
-    bool in_pool;        /* a batch of them is */
+    int batches;         /* in the pool */
     struct timer gather; /* then a batch starts */
     int64_t arrived_ms;  /* the last of them */
     int64_t gap_us;      /* between them, on average */

@@ -58,7 +58,9 @@ enum {
     PEER_NODE_ASKS_MAX = 16,
     PEER_ASKED_MAX = 4,      /* links asked for one leaf */
     PEER_QUEUE_MAX = 1024,   /* leaves that one link may want of all packs */
-    PEER_ARRIVING_MAX = 256, /* leaves of one pack that are being verified */
+    PEER_ARRIVING_MAX = 256, /* leaves of one pack that are being verified; */
+    PEER_ARRIVING_BUSY =
+        48, /* from so many on no others are asked for: the disk, or the processor, lags */
     PEER_HAVE_MS = 50,       /* the longest that a HAVE waits for company */
     PEER_NODE_HAVE_MS = 250, /* likewise, to a node, that hears of everybody */
     PEER_SILENT_MS =

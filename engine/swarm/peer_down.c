@@ -40,7 +40,7 @@ void peer_down_set_todo(struct peer_pack *k, size_t leaf)
 
 bool peer_down_can_ask(const struct peer_pack *k)
 {
-    return !k->resting && k->lacking > 0 && k->arriving.set < PEER_ARRIVING_MAX;
+    return !k->resting && k->lacking > 0 && k->arriving.set < PEER_ARRIVING_BUSY;
 }
 
 /* ---- questions ---- */
@@ -487,7 +487,7 @@ void peer_down_verified(struct peer *p, struct peer_pack *k, struct peer_view *v
     VEC_GROW(k->order, k->norder, k->order_cap);
     k->order[k->norder++] = leaf;
     peer_tell_new(p, k, now_ms);
-    if (k->arriving.set == PEER_ARRIVING_MAX - 1)
+    if (k->arriving.set == PEER_ARRIVING_BUSY - 1)
         peer_down_ask_pack(p, k, now_ms);
 }
 
