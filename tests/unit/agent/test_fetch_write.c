@@ -4,6 +4,7 @@
 #include "delta/full.h"
 #include "fetch_write.h"
 #include "lib/trees.h"
+#include "store/exchange_internal.h"
 
 enum { STREAM_BYTES = 9 * 1000 * 1000, SEGMENTS = STREAM_BYTES / SEGMENT_BYTES + 1 };
 
@@ -248,12 +249,14 @@ static void damage_that_was_noticed(void **state)
 
     (void)state;
     scene_start(&t, false);
+    recent_drop(t.s.nodes[1].x, NULL, INT64_MAX); /* so that the disk is asked */
     damage(&t, 3 * LEAF_BYTES + 17);
     exchange_offer(t.s.nodes[2].x, t.index.data, t.index.len);
     connect_nodes(&t.s, 2, 1);
     start_fetch(&t.s, 2);
     timer_start(t.s.loop, &t.s.kick, 1, 1, when_noticed);
     loop_run(t.s.loop);
+    assert_false(exchange_has(t.s.nodes[1].x, &t.s.id, 3, 1));
     write_all(&t);
     assert_written(&t);
     assert_int_equal(t.lost, 1);
