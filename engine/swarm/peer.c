@@ -193,6 +193,11 @@ static void check_done(struct peer *p, struct peer_pack *k, int64_t now_ms)
         (struct peer_queued){ .kind = PEER_DONE, .link = -1, .pack = k->number };
 }
 
+size_t peer_pieces(const struct peer_pack *k)
+{
+    return (k->leaves + k->piece_leaves - 1) / k->piece_leaves;
+}
+
 int peer_pack_open(struct peer *p, const struct peer_pack_options *o, int64_t now_ms)
 {
     struct peer_pack *k = pack_slot(p);
@@ -210,7 +215,7 @@ int peer_pack_open(struct peer *p, const struct peer_pack_options *o, int64_t no
     list_init(&k->wanting);
     rarity_init(&k->rarity, k->leaves);
     if (k->shows)
-        rarity_init(&k->copies, (k->leaves + k->piece_leaves - 1) / k->piece_leaves);
+        rarity_init(&k->copies, peer_pieces(k));
     k->todo = mem_calloc(k->rarity.words + 1, sizeof(*k->todo));
     set_have(k, o);
     set_wanted(k, o->wanted);
@@ -218,6 +223,7 @@ int peer_pack_open(struct peer *p, const struct peer_pack_options *o, int64_t no
     for (size_t i = 0; i < p->nlinks && !p->o.is_node; i++)
         if (p->links[i]->used)
             peer_tell_bitmap(p, peer_view_get(p, p->links[i], k));
+    peer_up_set_most(p);
     if (k->some)
         peer_check_soon(p, now_ms);
     check_done(p, k, now_ms);
@@ -247,6 +253,7 @@ void peer_pack_close(struct peer *p, int pack, int64_t now_ms)
 
     purge(p, NOT_ONE, pack);
     pack_release(p, k);
+    peer_up_set_most(p);
     (void)peer_up_give(p, now_ms);
 }
 

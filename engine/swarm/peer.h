@@ -42,8 +42,10 @@
 #include "wire/msg.h"
 
 enum {
-    PEER_UPLOADS = 8,       /* links that are given leaves at a time, stuck ones not counted */
-    PEER_NODE_UPLOADS = 12, /* of a node, whose uplink is everybody's beginning */
+    PEER_UPLOADS_LEAST = 4,   /* links that are given leaves at a time, stuck ones not counted, */
+    PEER_UPLOADS_PIECES = 64, /* and one more for so many pieces of the largest pack, */
+    PEER_UPLOADS =
+        8, /* at most; a node, whose uplink is everybody's beginning, half as many more */
     PEER_UPLOADS_FIRST = 2, /* one more after each PEER_UPLOADS_GIFTS leaves */
     PEER_UPLOADS_GIFTS = 4,
     PEER_STUCK_MS = 100,        /* without SENT, or four times what it usually takes */

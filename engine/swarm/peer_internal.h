@@ -149,6 +149,7 @@ struct peer {
     size_t npacks, packs_cap;
     struct list serving; /* who was given something first is at the head */
     size_t nserving;
+    size_t most_uploads; /* once as many gifts were given as that takes */
     uint64_t gifts;
     size_t queued;           /* leaves that are wanted of us */
     double give_ms;          /* average from GIVE to SENT */
@@ -189,6 +190,7 @@ enum {
 };
 
 uint64_t peer_random(struct peer *p);
+size_t peer_pieces(const struct peer_pack *k);
 void peer_wake(struct peer *p, int64_t at_ms); /* a tick is due then */
 void peer_check_soon(struct peer *p, int64_t now_ms);
 uint64_t *peer_scratch(struct peer *p, size_t words);
@@ -239,6 +241,7 @@ bool peer_late_is_answer(struct peer_link *l, const struct peer_pack *k, uint32_
 bool peer_late_may_come(struct peer *p, struct peer_link *l, const struct peer_view *v);
 
 /* peer_up.c */
+void peer_up_set_most(struct peer *p); /* a pack has been opened or closed */
 void peer_up_want(struct peer *p, struct peer_view *v, uint32_t first, uint32_t count,
                   int64_t now_ms);
 void peer_up_cancel(struct peer *p, struct peer_view *v, uint32_t first, uint32_t count);

@@ -13,11 +13,6 @@ static size_t piece_of(const struct peer_pack *k, size_t leaf)
     return leaf / k->piece_leaves;
 }
 
-static size_t pieces(const struct peer_pack *k)
-{
-    return (k->leaves + k->piece_leaves - 1) / k->piece_leaves;
-}
-
 /* Who has all wants nothing, and is no measure for the others: whoever lies would set it. */
 static void measure(struct peer_view *v, bool with)
 {
@@ -84,7 +79,7 @@ void peer_show_begin(struct peer_view *v, int64_t now_ms)
 {
     v->pack->look_ms = 0;
     if (v->counted.bits == 0) {
-        bitmap_init(&v->counted, pieces(v->pack));
+        bitmap_init(&v->counted, peer_pieces(v->pack));
         v->others_ms = now_ms;
     }
     for (size_t i = 0; i < v->pack->leaves; i++)
@@ -188,7 +183,7 @@ static struct peer_view *least_complete(struct peer *p, const struct peer_pack *
 static size_t rarest(struct peer *p, const struct peer_view *v)
 {
     const struct peer_pack *k = v->pack;
-    size_t words = k->copies.words, tail = pieces(k) % 64;
+    size_t words = k->copies.words, tail = peer_pieces(k) % 64;
     uint64_t *set = peer_scratch(p, words);
 
     for (size_t i = 0; i < words; i++)

@@ -28,14 +28,12 @@ static void the_least_complete_comes_first(void **state)
     world_close(&w);
 }
 
-/* Few at the beginning, then more; those that would wait behind them are told to ask others, the most
- * complete first. */
-static void uploads_grow_and_few_wait(void **state)
+/* Those that would wait behind others are told to ask elsewhere, the most complete first. */
+static void few_wait(void **state)
 {
     enum { ASKERS = PEER_UPLOADS + PEER_WAITING + 2 };
     struct world w;
     int link[ASKERS];
-    size_t given = 0, open = 0;
 
     (void)state;
     world_open(&w, false, LEAVES, LEAVES);
@@ -53,11 +51,19 @@ static void uploads_grow_and_few_wait(void **state)
     assert_int_equal(world_count(&w, PEER_REFUSE, link[PEER_UPLOADS_FIRST]), 1);
     assert_int_equal(world_first(&w, PEER_REFUSE, link[PEER_UPLOADS_FIRST])->a.code, ERR_AGAIN);
     world_close(&w);
+}
 
-    world_open(&w, false, LEAVES, LEAVES);
+/* How many are given something at a time in the end. */
+static size_t uploads_of(size_t leaves)
+{
+    enum { ASKERS = PEER_UPLOADS + PEER_WAITING + 2 };
+    struct world w;
+    size_t given = 0, open = 0;
+
+    world_open(&w, false, leaves, leaves);
     for (int i = 0; i < ASKERS; i++)
         (void)world_add_link(&w, 0, 0);
-    for (uint32_t leaf = 0; leaf < LEAVES && open < PEER_UPLOADS; leaf++) {
+    for (uint32_t leaf = 0; leaf < 60; leaf++) {
         open = 0;
         for (int i = 0; i < ASKERS; i++) {
             world_say(&w, PEER_ON_WANT, i, leaf);
@@ -73,8 +79,18 @@ static void uploads_grow_and_few_wait(void **state)
         for (int i = 0; i < ASKERS; i++)
             world_say(&w, PEER_SENT, i, leaf);
     }
-    assert_int_equal(open, PEER_UPLOADS);
     world_close(&w);
+    return open;
+}
+
+static void uploads_grow_with_the_pieces(void **state)
+{
+    (void)state;
+    assert_int_equal(uploads_of(60), 4);
+    assert_int_equal(uploads_of(64), 5);
+    assert_int_equal(uploads_of(130), 6);
+    assert_int_equal(uploads_of(256), PEER_UPLOADS);
+    assert_int_equal(uploads_of(1000), PEER_UPLOADS);
 }
 
 static void equals_take_turns(void **state)
@@ -513,7 +529,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_least_complete_comes_first),
-        cmocka_unit_test(uploads_grow_and_few_wait),
+        cmocka_unit_test(few_wait),
+        cmocka_unit_test(uploads_grow_with_the_pieces),
         cmocka_unit_test(equals_take_turns),
         cmocka_unit_test(who_is_stuck_does_not_hold_up_others),
         cmocka_unit_test(what_cannot_be_given_is_refused),
