@@ -35,7 +35,7 @@ void peer_up_set_most(struct peer *p)
             most = peer_pieces(p->packs[i]);
     most = PEER_UPLOADS_LEAST + most / PEER_UPLOADS_PIECES;
     most = most < PEER_UPLOADS ? most : PEER_UPLOADS;
-    p->most_uploads = p->o.is_node ? most * 3 / 2 : most;
+    p->most_uploads = p->o.is_node ? (most * 3 + 1) / 2 : most;
 }
 
 /* As few at a time as fill the uplink, for what a machine has whole it can pass on, and two halves it
