@@ -206,6 +206,13 @@ static bool is_opener(const struct peers *p, const char *id)
     return strcmp(link_identity_id(p->o.self), id) < 0;
 }
 
+/* The other side connects only while it has no link to us: does it still know of this one? If that has been open
+ * for longer than a link may take to open, the other one was begun later, by a side that has lost it. */
+static bool is_known_there(const struct peers *p, const struct connection *c)
+{
+    return loop_now_ms(p->o.loop) - c->opened_ms < link_identity_open_ms(p->o.self);
+}
+
 /* Of two links to one machine both sides keep the same: the opener's, or else the newer. */
 static bool keep_one(struct peers *p, struct connection *c)
 {
@@ -216,7 +223,7 @@ static bool keep_one(struct peers *p, struct connection *c)
 
         if (other == c || !other->open || strcmp(id_of(other), id_of(c)) != 0)
             continue;
-        if (!keep && other->ours != c->ours)
+        if (!keep && other->ours != c->ours && is_known_there(p, other))
             return false;
         link_close(other->link, ERR_CANCELLED, "another link to the same machine");
     }

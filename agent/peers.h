@@ -2,8 +2,10 @@
  *
  * The region node names for each pack the machines that we should be connected to. There is one link
  * between two machines: the one with the lesser id opens it, the other only if that does not come in
- * time. Links that we opened and that no pack needs any more are dropped. Peers are not trusted: their certificate must be of our cluster, of role agent and of the
- * id we were told; whatever they send is checked by the exchange. */
+ * time. Who opens a second one though the first has long been open has lost the first, whose end did not
+ * come: the new one takes its place. Links that we opened and that no pack needs any more are dropped. Peers
+ * are not trusted: their certificate must be of our cluster, of role agent and of the id we were told;
+ * whatever they send is checked by the exchange. */
 #ifndef AGENT_PEERS_H
 #define AGENT_PEERS_H
 

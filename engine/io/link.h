@@ -65,6 +65,7 @@ const char *link_identity_cluster(const struct link_identity *i);
  * tests, which must not wait. */
 void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t ping_ms,
                              int64_t silent_ms);
+int64_t link_identity_open_ms(const struct link_identity *i); /* in which a link opens, or ends */
 
 /* From now on who has that name is not let in and not connected to, whatever its certificate; links that
  * are open stay. Until the process ends. Beyond LINK_DENIED_MAX: forgotten. */

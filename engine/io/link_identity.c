@@ -96,6 +96,11 @@ void link_identity_set_times(struct link_identity *i, int64_t open_ms, int64_t p
     i->silent_ms = silent_ms;
 }
 
+int64_t link_identity_open_ms(const struct link_identity *i)
+{
+    return i->open_ms;
+}
+
 /* Of both kinds of names: a role's is one digit. */
 enum { DENIED_KEY = NAME_MAX_BYTES + 8 };
 

@@ -212,7 +212,7 @@ static void test_a_pack_travels(void **state)
 /* A link beside those of peers, from one machine to another. */
 struct spare {
     struct link *link;
-    bool opened, closed;
+    bool opened, told, closed;
     char why[512];
 };
 
@@ -224,10 +224,10 @@ static void spare_opened(void *ctx, struct link *l)
 
 static void spare_message(void *ctx, struct link *l, enum msg_type type, const void *msg)
 {
-    (void)ctx;
     (void)l;
     (void)type;
     (void)msg;
+    ((struct spare *)ctx)->told = true;
 }
 
 static void spare_closed(void *ctx, struct link *l, const struct err *why)
@@ -248,6 +248,12 @@ static bool spare_is_closed(struct town *t)
 {
     (void)t;
     return current->closed;
+}
+
+static bool spare_is_told(struct town *t)
+{
+    (void)t;
+    return current->told;
 }
 
 static bool one_has_all(struct town *t)
@@ -281,14 +287,45 @@ static void test_one_link_between_two(void **state)
     open_spare(&t, &back, 0, 1); /* 1 is the opener: this one goes */
     until(&t, spare_is_closed);
     assert_non_null(strstr(back.why, "another link to the same machine"));
-    open_spare(&t, &again, 1, 0); /* the opener has begun anew: its first link goes */
-    open_spare(&t, &back, 1, 0);
+    peers_forget(t.m[1].peers, &t.pack); /* it opens no other link of its own meanwhile */
+    open_spare(&t, &again, 1, 0);
+    until(&t, spare_is_told);
+    open_spare(&t, &back, 1, 0); /* the opener has begun anew: its first link goes */
+    until(&t, spare_is_told);
     current = &again;
     until(&t, spare_is_closed);
     assert_true(again.opened && back.opened && !back.closed);
     assert_non_null(strstr(again.why, "another link to the same machine"));
     link_close(back.link, ERR_CANCELLED, "the test ends");
     current = &back;
+    until(&t, spare_is_closed);
+    close_town(&t);
+}
+
+/* It is tried until it is let in: then it is told what the other side has. */
+static bool spare_is_let_in(struct town *t)
+{
+    if (current->closed)
+        open_spare(t, current, 0, 1);
+    return current->told;
+}
+
+/* The one with the greater id has lost the link, and the other does not know: its host was switched off, say. */
+static void test_a_half_dead_link_is_replaced(void **state)
+{
+    struct spare back;
+    struct town t;
+
+    (void)state;
+    setup_town(&t);
+    link_identity_set_times(t.m[1].self, 1000, LINK_PING_MS, LINK_SILENT_MS);
+    exchange_fetch_start(t.m[1].x, &t.m[1].fetch, &t.pack, fetched);
+    tell(&t, 1, 0, NULL);
+    until(&t, one_has_all);
+    open_spare(&t, &back, 0, 1);
+    until(&t, spare_is_closed); /* it may have been begun before the other one was open */
+    until(&t, spare_is_let_in);
+    link_close(back.link, ERR_CANCELLED, "the test ends");
     until(&t, spare_is_closed);
     close_town(&t);
 }
@@ -431,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_a_pack_travels),
         cmocka_unit_test(test_who_is_dead_is_stale),
         cmocka_unit_test(test_one_link_between_two),
+        cmocka_unit_test(test_a_half_dead_link_is_replaced),
         cmocka_unit_test(test_the_other_side_does_not_come),
         cmocka_unit_test(test_who_is_banned_is_named),
         cmocka_unit_test(test_a_wrong_name_is_not_believed),
