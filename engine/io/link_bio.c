@@ -6,8 +6,11 @@
  * packet. Nothing that could be read waits for that: what follows the record comes after it, and who has begun
  * one sends the rest. The end of the stream wakes us whatever is waited for.
  *
- * TLS asks for what is missing of a record and no more; with it we read what follows, into a buffer that all links
- * of the identity have in common. */
+ * TLS asks for as much as it has room for between records, but in one for what is missing of it and no more; with
+ * that we read what follows, into a buffer that all links of the identity have in common.
+ *
+ * How much a link reads before others have their turn is counted here: there are records of which TLS gives nothing
+ * to its reader, and it goes on reading until one comes that is of another kind. */
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -61,6 +64,12 @@ static void mark(struct link *l)
     if (bytes != l->in_mark &&
         setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes)) == 0)
         l->in_mark = bytes;
+}
+
+void link_bio_turn(struct link *l)
+{
+    l->in_empty = false;
+    l->in_left = LINK_TURN_BYTES;
 }
 
 void link_bio_rest(struct link *l)
@@ -130,14 +139,20 @@ static int bio_read(BIO *bio, char *data, int len)
     BIO_clear_retry_flags(bio);
     if (len <= 0)
         return 0;
+    if ((size_t)len > l->in_left)
+        len = (int)l->in_left;
     n = (ssize_t)take_ahead(l, data, (size_t)len);
-    if (n > 0)
+    if (n > 0) {
+        l->in_left -= (size_t)n;
         return (int)n;
-    if (l->in_empty) {
+    }
+    if (l->in_empty || len == 0) {
         BIO_set_retry_read(bio);
         return -1;
     }
     n = receive(l, data, (size_t)len);
+    if (n > 0)
+        l->in_left -= (size_t)n;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         BIO_set_retry_read(bio);
     l->in_eof = n == 0;

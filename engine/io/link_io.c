@@ -117,7 +117,7 @@ static void handshake(struct link *l)
 
     forget_errors();
     l->tls_wants_out = false;
-    l->in_empty = false;
+    link_bio_turn(l);
     errno = 0;
     ret = SSL_do_handshake(l->ssl);
     os_errno = errno;
@@ -198,17 +198,11 @@ static void input_rests(struct link *l, bool others)
 /* While closing, input is read and dropped (see link_private.h). */
 static void read_some(struct link *l)
 {
-    size_t budget = LINK_TURN_BYTES;
-
-    l->in_empty = false;
+    link_bio_turn(l);
     while (is_reading(l)) {
         struct err why = ERR_INIT;
         bool drop = l->state == LINK_CLOSING;
-        int n;
-
-        if (budget < LINK_RECORD_BYTES)
-            break;
-        n = drop ? drop_record(l, &why) : take_record(l, &why);
+        int n = drop ? drop_record(l, &why) : take_record(l, &why);
         if (n < 0) {
             if (!drop) /* closing on purpose keeps its own reason */
                 l->why = why;
@@ -217,11 +211,10 @@ static void read_some(struct link *l)
         }
         if (n == 0)
             break;
-        budget -= (size_t)n;
     }
     link_bio_rest(l);
     if (is_reading(l))
-        input_rests(l, budget < LINK_RECORD_BYTES);
+        input_rests(l, l->in_left == 0);
 }
 
 /* Makes records of what waits, until they are worth writing. 1: TLS takes nothing now; -1: the connection is

@@ -135,6 +135,7 @@ struct link {
     bool flush_posted;
     bool
         in_empty; /* the socket gave less than was asked for: no use in asking again in this turn */
+    size_t in_left; /* bytes that TLS may have in this turn */
     bool in_eof;
     bool in_any;                                 /* has anything ever come? */
     unsigned char record_head[LINK_RECORD_HEAD]; /* of the TLS record that is arriving; */
@@ -214,6 +215,8 @@ void link_wire_sent(struct link *l, size_t len);
 /* link_bio.c: between TLS and the socket. */
 BIO_METHOD *link_bio_method(void);
 MUST_CHECK bool link_bio_set(struct link *l); /* false: out of memory */
+/* To be called before the link reads: LINK_TURN_BYTES at most are there for it, as if no more had come. */
+void link_bio_turn(struct link *l);
 /* To be called when the link stops reading: others of the identity may read now. */
 void link_bio_rest(struct link *l);
 /* Nothing of the next TLS record has come. */

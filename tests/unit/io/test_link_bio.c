@@ -76,7 +76,7 @@ static size_t hear(const struct pipe_end *e, size_t at)
     size_t all = 0;
     int n;
 
-    e->l->in_empty = false;
+    link_bio_turn(e->l);
     while ((n = BIO_read(e->bio, data, sizeof(data))) > 0) {
         for (size_t i = at + all; i < at + all + (size_t)n; i++)
             if (i % (RECORD + LINK_RECORD_HEAD) >= LINK_RECORD_HEAD)
@@ -161,7 +161,7 @@ static void the_end_wakes(void **state)
     hear_all(&e, 0, 100);
     shutdown(e.other, SHUT_WR);
     until_readable(&e);
-    e.l->in_empty = false;
+    link_bio_turn(e.l);
     assert_int_equal(BIO_read(e.bio, &c, 1), 0);
     assert_true(BIO_eof(e.bio));
     end(*state, &e);
@@ -177,6 +177,7 @@ static void read_ahead_stays_with_its_link(void **state)
     say(&a, 0, 3 * RECORD);
     say(&b, 0, 3 * RECORD);
     until_readable(&a);
+    link_bio_turn(a.l);
     assert_int_equal(BIO_read(a.bio, data, sizeof(data)), sizeof(data));
     link_bio_rest(a.l);
     assert_false(link_bio_between_records(a.l));
@@ -187,12 +188,35 @@ static void read_ahead_stays_with_its_link(void **state)
     assert_int_equal(BIO_read(a.bio, data, sizeof(data)), -1);
     say(&a, 3 * RECORD, 3 * RECORD); /* and one that ends with some */
     until_readable(&a);
-    a.l->in_empty = false;
+    link_bio_turn(a.l);
     assert_int_equal(BIO_read(a.bio, data, sizeof(data)), sizeof(data));
     link_bio_rest(a.l);
     end(f, &b);
     end(f, &a);
     assert_int_equal(f->agent->blocks->out, 0);
+}
+
+/* Whoever sends without end, and whatever TLS makes of it: the others have their turn. */
+static void a_turn_ends(void **state)
+{
+    enum { TURN = 5000 };
+    struct pipe_end e = pipe_end(*state);
+    size_t at = 0;
+    unsigned char data[777];
+    int n;
+
+    say(&e, 0, 3 * RECORD);
+    until_readable(&e);
+    link_bio_turn(e.l);
+    assert_int_equal(e.l->in_left, LINK_TURN_BYTES);
+    e.l->in_left = TURN;
+    while ((n = BIO_read(e.bio, data, sizeof(data))) > 0)
+        at += (size_t)n;
+    assert_int_equal(at, TURN);
+    assert_true(BIO_should_retry(e.bio));
+    link_bio_rest(e.l);
+    hear_all(&e, TURN, 3 * RECORD);
+    end(*state, &e);
 }
 
 int main(void)
@@ -202,6 +226,7 @@ int main(void)
         T(little_of_a_record_is_not_waited_for),
         T(the_end_wakes),
         T(read_ahead_stays_with_its_link),
+        T(a_turn_ends),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
