@@ -212,9 +212,13 @@ static void add_some(struct sha256 *const *s, const unsigned char *const *data, 
 void sha256_add_many(struct sha256 *const *s, const unsigned char *const *data, const size_t *len,
                      size_t n)
 {
-    for (size_t i = 0; i < n && s[i]->ctx != NULL; i++)
+    bool here = true;
+
+    for (size_t i = 0; i < n; i++)
+        here = here && s[i]->ctx == NULL;
+    for (size_t i = 0; i < n && !here; i++)
         sha256_add(s[i], data[i], len[i]);
-    if (n > 0 && s[0]->ctx != NULL)
+    if (!here)
         return;
     for (size_t i = 0, part; i < n; i += part) {
         part = n - i < SHA256_LANES ? n - i : SHA256_LANES;

@@ -231,6 +231,34 @@ static void many_can_be_fed_in_any_portions(void **state)
     free(bytes);
 }
 
+/* However each of them is computed. */
+static void many_may_be_of_both_kinds(void **state)
+{
+    enum { MANY = 4, LEN = 200 };
+    unsigned char *bytes = noise(MANY * LEN, 8);
+
+    (void)state;
+    for (size_t kinds = 0; kinds < 1 << MANY; kinds++) {
+        struct sha256 *s[MANY];
+        const unsigned char *data[MANY];
+        size_t len[MANY];
+
+        for (size_t i = 0; i < MANY; i++) {
+            s[i] = sha256_new_by((kinds >> i & 1) != 0);
+            data[i] = bytes + i * LEN;
+            len[i] = LEN;
+        }
+        sha256_add_many(s, data, len, MANY);
+        for (size_t i = 0; i < MANY; i++) {
+            struct hash h = sha256_done(s[i]), expected = reference(data[i], LEN);
+
+            assert_memory_equal(h.b, expected.b, HASH_BYTES);
+            sha256_free(s[i]);
+        }
+    }
+    free(bytes);
+}
+
 static void a_copy_goes_its_own_way(void **state)
 {
     enum { LEN = 500 };
@@ -298,6 +326,7 @@ int main(void)
         cmocka_unit_test(two_can_be_fed_in_any_portions),
         cmocka_unit_test(many_at_once_are_as_one_by_one),
         cmocka_unit_test(many_can_be_fed_in_any_portions),
+        cmocka_unit_test(many_may_be_of_both_kinds),
         cmocka_unit_test(a_copy_goes_its_own_way),
         cmocka_unit_test(hashes_compare_as_their_bytes),
         cmocka_unit_test(parse_takes_64_digits_only),
