@@ -87,7 +87,7 @@ struct exchange_object {
     void *user;
     struct exchange *x; /* private from here on */
     struct list node;
-    struct link *asked;
+    struct link *asked, *from;  /* from: whose bytes are in out, or NULL */
     int64_t asked_ms, begun_ms; /* this chunk, the first one, of that link */
     uint64_t total;
     uint32_t tried;

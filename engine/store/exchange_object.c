@@ -54,9 +54,15 @@ static void finish(struct exchange_object *o, int status)
     o->done(o, status);
 }
 
+/* Of what the link gave there is so much; it goes on there. Another one would begin. */
+static uint64_t got_from(const struct exchange_object *o, const struct link *l)
+{
+    return o->from == l ? o->out.len : 0;
+}
+
 static void ask(struct exchange_object *o, struct exchange_link *l)
 {
-    struct msg_object_ask m = { .object = o->hash, .offset = o->out.len };
+    struct msg_object_ask m = { .object = o->hash, .offset = got_from(o, l->link) };
     struct err err = ERR_INIT;
 
     o->asked_ms = loop_now_ms(o->x->o.loop);
@@ -64,17 +70,16 @@ static void ask(struct exchange_object *o, struct exchange_link *l)
         o->asked = l->link;
 }
 
-/* Asks a link other than the last one if there is one; starts over from byte 0 on a change of link. */
+/* Asks a link other than the last one if there is one. All bytes are of one link, so that it is known who sent
+ * wrong ones; but until another one sends some, what is here stays: most have none, and who is slow may be the
+ * only one that has it. */
 static void ask_somebody(struct exchange_object *o)
 {
-    struct link *before = o->asked;
     uint32_t count = 0, at;
 
     LIST_EACH (&o->x->links, n)
         count++;
     o->asked = NULL;
-    if (count != 1 || before == NULL)
-        buf_reset(&o->out);
     if (count == 0)
         return; /* exchange_attach() will wake us */
     o->begun_ms = loop_now_ms(o->x->o.loop);
@@ -112,7 +117,7 @@ void exchange_object_start(struct exchange *x, struct exchange_object *o, const 
     o->max = max;
     o->done = done;
     o->x = x;
-    o->asked = NULL;
+    o->asked = o->from = NULL;
     o->tried = 0;
     o->total = 0;
     o->err = (struct err)ERR_INIT;
@@ -148,7 +153,7 @@ static void whole_object(struct exchange_link *l, struct exchange_object *o)
     struct hash h = sha256_of(o->out.data, o->out.len);
 
     if (!hash_equal(&h, &o->hash)) {
-        o->asked = NULL;
+        o->from = NULL;
         ask_somebody(o);
         link_was_bad(l, "an object that does not match its digest");
         return;
@@ -161,11 +166,11 @@ static void whole_object(struct exchange_link *l, struct exchange_object *o)
  * crumbs. */
 static bool is_next_chunk(const struct exchange_object *o, const struct msg_object *m)
 {
-    uint64_t left = m->total - m->offset;
+    uint64_t left = m->total - m->offset; /* the offset is what was asked for */
 
     return m->total <= o->max && m->offset < m->total &&
            m->bytes.len == (left < OBJECT_CHUNK ? left : OBJECT_CHUNK) &&
-           (o->out.len == 0 || m->total == o->total);
+           (m->offset == 0 || m->total == o->total);
 }
 
 /* Slower than a chunk a second in the long run: another link may be faster. */
@@ -181,7 +186,7 @@ void object_on_object(struct exchange_link *l, const struct msg_object *m)
 {
     struct exchange_object *o = find_get(l, &m->object);
 
-    if (o == NULL || m->offset != o->out.len)
+    if (o == NULL || m->offset != got_from(o, l->link))
         return; /* late, after we asked elsewhere */
     if (m->total == 0) {
         o->asked = NULL; /* it has none; the tick asks the next one */
@@ -189,9 +194,13 @@ void object_on_object(struct exchange_link *l, const struct msg_object *m)
     }
     if (!is_next_chunk(o, m)) {
         o->asked = NULL;
+        o->from = o->from == l->link ? NULL : o->from;
         link_was_bad(l, "an object of the wrong size");
         return;
     }
+    if (o->from != l->link)
+        buf_reset(&o->out);
+    o->from = l->link;
     o->total = m->total;
     buf_append(&o->out, m->bytes.data, m->bytes.len);
     if (o->out.len == m->total)
@@ -217,6 +226,8 @@ void object_link_closed(struct exchange_link *l)
 
         if (o->asked == l->link)
             o->asked = NULL;
+        if (o->from == l->link)
+            o->from = NULL;
     }
 }
 

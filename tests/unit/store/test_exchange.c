@@ -257,6 +257,61 @@ static void some_leaves_are_fetched(void **state)
     stop_swarm(&s);
 }
 
+/* An object that comes slowly from the only one that has it. */
+struct slow {
+    struct swarm *s;
+    struct exchange_object o;
+    struct timer look;
+    size_t had; /* when it was found to be slow */
+};
+
+static void when_it_has_begun(struct timer *t)
+{
+    struct slow *w = CONTAINER_OF(t, struct slow, look);
+
+    if (w->had == 0 && w->o.out.len > 0) {
+        w->had = w->o.out.len;
+        w->s->nodes[0].silent = true;
+        connect_nodes(w->s, 1, 2);
+    }
+    if (w->s->nodes[0].silent)
+        w->o.asked_ms = loop_now_ms(w->s->loop) - 2 * EXCHANGE_OBJECT_MS;
+    if (w->o.tried >= 3) /* the other one has been asked */
+        w->s->nodes[0].silent = false;
+    if (w->had > 0)
+        assert_true(w->o.out.len >= w->had);
+}
+
+static void slow_object_done(struct exchange_object *o, int status)
+{
+    assert_int_equal(status, 0);
+    loop_stop(((struct slow *)o->user)->s->loop);
+}
+
+/* Others are asked, have none, and it goes on where it was. */
+static void what_came_slowly_is_not_asked_for_again(void **state)
+{
+    enum { BYTES = 64 * OBJECT_CHUNK + 5 };
+    unsigned char *bytes = mem_calloc(1, BYTES);
+    struct hash h = sha256_of(bytes, BYTES);
+    struct swarm s;
+    struct slow w = { .s = &s, .o = { .user = &w } };
+
+    (void)state;
+    start_swarm(&s, 2);
+    exchange_offer(s.nodes[0].x, bytes, BYTES);
+    exchange_object_start(s.nodes[1].x, &w.o, &h, BYTES, slow_object_done);
+    connect_nodes(&s, 1, 0);
+    timer_start(s.loop, &w.look, 0, 1, when_it_has_begun);
+    loop_run(s.loop);
+    timer_stop(&w.look);
+    assert_true(w.had > 0 && w.had < BYTES);
+    assert_int_equal(w.o.out.len, BYTES);
+    buf_release(&w.o.out);
+    free(bytes);
+    stop_swarm(&s);
+}
+
 /* A machine that has the name of the region node is banned, and the region node is not. */
 static void who_has_a_name_of_another_role_is_another(void **state)
 {
@@ -291,6 +346,7 @@ int main(void)
         cmocka_unit_test(some_leaves_are_fetched),
         cmocka_unit_test(wrong_bytes_are_thrown_away),
         cmocka_unit_test(objects_come_in_chunks),
+        cmocka_unit_test(what_came_slowly_is_not_asked_for_again),
         cmocka_unit_test(forgotten_packs_are_deleted),
         cmocka_unit_test(forgotten_packs_are_fetched_again),
         cmocka_unit_test(who_has_a_name_of_another_role_is_another),
