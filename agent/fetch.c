@@ -380,7 +380,8 @@ static int open_dir(struct fetch *f, struct err *err)
     f->dir = mem_printf("%s.slipway", f->o.to);
     lock = mem_printf("%s/lock", f->dir);
     if (path_exists(f->o.to) && !writer_was_done(f->dir))
-        return err_set(err, ERR_EXISTS, "%s is there already", f->o.to);
+        return err_set(err, ERR_EXISTS, "%s is there already: move it away, or give another --to",
+                       f->o.to);
     if (dir_make(f->dir, 0700, err) < 0)
         return -(int)err->code;
     if (file_lock(&f->lock_fd, lock, err) < 0)
