@@ -10,6 +10,8 @@
 #include "base/sha256_lanes.h"
 #include "base/sha256_x86.h"
 
+_Static_assert((int)SHA256_TOGETHER == (int)SHA256_LANES, "as many as are best");
+
 struct sha256 {
     uint32_t h[SHA256_WORDS];
     uint64_t bytes;                    /* so far */

@@ -10,12 +10,12 @@
 
 /* ---- a leaf arrives: hashed and written in the pool ---- */
 
-/* Leaves go together: sixteen are hashed in the time of seven, a wake-up serves them all, and as a rule one thread
+/* Leaves go together: they are hashed side by side, a wake-up serves them all, and as a rule one thread
  * at a time writes, as a file's lock allows no more. What comes while a batch is in the pool is the next one. Where
  * leaves come fast, the first one waits a little for others; where they are rare, it is not kept waiting: the
  * neighbours want it. */
 enum {
-    BATCH = 16,
+    BATCH = SHA256_TOGETHER,
     BATCHES = 2, /* in the pool; the second one if it is full */
     GATHER_MS = 10,
     RARE_US = 3000, /* between leaves, on average; of which no gap counts more than */

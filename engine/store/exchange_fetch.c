@@ -34,20 +34,18 @@ static void read_bitmaps(const struct opening *o, struct bitmap *named, struct b
     free(bytes);
 }
 
-/* Leaves that are read and hashed side by side: sixteen take little more time than six. */
-enum { TOGETHER = 16 };
-
+/* Leaves that are read, and hashed side by side. */
 struct check {
     unsigned char *room; /* for so many leaves */
-    const unsigned char *data[TOGETHER];
-    size_t leaf[TOGETHER], len[TOGETHER], count;
+    const unsigned char *data[SHA256_TOGETHER];
+    size_t leaf[SHA256_TOGETHER], len[SHA256_TOGETHER], count;
 };
 
 /* Those that have been read: what is right is here. */
 static void check_read(struct opening *o, struct check *c)
 {
     struct exchange_pack *p = o->p;
-    struct hash h[TOGETHER];
+    struct hash h[SHA256_TOGETHER];
 
     sha256_of_many(c->data, c->len, c->count, h);
     for (size_t k = 0; k < c->count; k++) {
@@ -61,7 +59,7 @@ static void check_read(struct opening *o, struct check *c)
 
 static void check_named(struct opening *o, const struct bitmap *named)
 {
-    struct check c = { .room = mem_realloc(NULL, TOGETHER * (size_t)LEAF_BYTES) };
+    struct check c = { .room = mem_realloc(NULL, SHA256_TOGETHER * (size_t)LEAF_BYTES) };
 
     for (size_t i = 0; i < named->bits; i++) {
         unsigned char *bytes = c.room + c.count * LEAF_BYTES;
@@ -72,7 +70,7 @@ static void check_named(struct opening *o, const struct bitmap *named)
         c.data[c.count] = bytes;
         c.leaf[c.count] = i;
         c.len[c.count++] = len;
-        if (c.count == TOGETHER)
+        if (c.count == SHA256_TOGETHER)
             check_read(o, &c);
     }
     check_read(o, &c);

@@ -6,12 +6,9 @@
 #include "base/checksum.h"
 #include "base/mem.h"
 
-/* Leaves that are hashed side by side: sixteen take little more time than six. */
-enum { TOGETHER = 16 };
-
 static size_t together(const struct pack_index *x, size_t first)
 {
-    return x->nleaves - first < TOGETHER ? x->nleaves - first : TOGETHER;
+    return x->nleaves - first < SHA256_TOGETHER ? x->nleaves - first : SHA256_TOGETHER;
 }
 
 /* Leaves first to first + n - 1; sums: as of checksum_of(), or NULL. room: for so many leaves. */
@@ -19,8 +16,8 @@ static int hash_leaves(const struct pack_index *x, size_t first, size_t n, pack_
                        void *ctx, unsigned char *room, struct hash *ret, uint64_t *sums,
                        struct err *err)
 {
-    const unsigned char *data[TOGETHER];
-    size_t len[TOGETHER];
+    const unsigned char *data[SHA256_TOGETHER];
+    size_t len[SHA256_TOGETHER];
 
     for (size_t k = 0; k < n; k++) {
         unsigned char *leaf = room + k * LEAF_BYTES;
@@ -52,7 +49,7 @@ int pack_index_make_sums(struct buf *out, enum pack_kind kind, const struct hash
     room = mem_realloc(NULL, together(&x, 0) * LEAF_BYTES);
     x.leaves = mem_calloc(x.nleaves, sizeof(*x.leaves));
     sums = mem_calloc(x.nleaves, sizeof(*sums));
-    for (size_t i = 0; r == 0 && i < x.nleaves; i += TOGETHER)
+    for (size_t i = 0; r == 0 && i < x.nleaves; i += SHA256_TOGETHER)
         r = hash_leaves(&x, i, together(&x, i), read, ctx, room, x.leaves + i, sums + i, err);
     if (r == 0)
         pack_index_encode(out, &x);
@@ -77,10 +74,10 @@ int pack_index_make(struct buf *out, enum pack_kind kind, const struct hash *bas
 int pack_check_leaves(const struct pack_index *x, pack_read_at read, void *ctx, struct err *err)
 {
     unsigned char *room = mem_realloc(NULL, together(x, 0) * LEAF_BYTES);
-    struct hash h[TOGETHER];
+    struct hash h[SHA256_TOGETHER];
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < x->nleaves; i += TOGETHER) {
+    for (size_t i = 0; r == 0 && i < x->nleaves; i += SHA256_TOGETHER) {
         size_t n = together(x, i);
 
         r = hash_leaves(x, i, n, read, ctx, room, h, NULL, err);

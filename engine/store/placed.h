@@ -21,8 +21,8 @@
 #include "wire/manifest.h"
 
 enum {
-    PLACED_FILES_MAX = 64, /* that are not empty */
-    PLACED_TOGETHER = 16,  /* segments that are hashed side by side */
+    PLACED_FILES_MAX = 64,             /* that are not empty */
+    PLACED_TOGETHER = SHA256_TOGETHER, /* segments that are hashed side by side */
 };
 
 struct placed;

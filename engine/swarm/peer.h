@@ -44,9 +44,8 @@
 enum {
     PEER_UPLOADS_LEAST = 4,   /* links that are given leaves at a time, stuck ones not counted, */
     PEER_UPLOADS_PIECES = 64, /* and one more for so many pieces of the largest pack, */
-    PEER_UPLOADS =
-        8, /* at most; a node, whose uplink is everybody's beginning, half as many more */
-    PEER_UPLOADS_FIRST = 2, /* one more after each PEER_UPLOADS_GIFTS leaves */
+    PEER_UPLOADS = 8,         /* at most; half as many more of a node, everybody's beginning */
+    PEER_UPLOADS_FIRST = 2,   /* one more after each PEER_UPLOADS_GIFTS leaves */
     PEER_UPLOADS_GIFTS = 4,
     PEER_STUCK_MS = 100,        /* without SENT, or four times what it usually takes */
     PEER_STUCK_FIRST_MS = 2000, /* until that is known */
@@ -61,8 +60,7 @@ enum {
     PEER_ASKED_MAX = 4,      /* links asked for one leaf */
     PEER_QUEUE_MAX = 1024,   /* leaves that one link may want of all packs */
     PEER_ARRIVING_MAX = 256, /* leaves of one pack that are being verified; */
-    PEER_ARRIVING_BUSY =
-        48, /* from so many on no others are asked for: the disk, or the processor, lags */
+    PEER_ARRIVING_BUSY = 48, /* from so many on none are asked for: disk or processor lags */
     PEER_HAVE_MS = 50,       /* the longest that a HAVE waits for company */
     PEER_NODE_HAVE_MS = 250, /* likewise, to a node, that hears of everybody */
     PEER_SILENT_MS =
