@@ -22,7 +22,7 @@ CPPFLAGS := -D_GNU_SOURCE -Iengine $(shell pkg-config --cflags libpq lua5.4 2>/d
 CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wvla -Wwrite-strings -Wformat=2 -Wcast-qual -Wswitch-enum -Werror \
 	-fno-common -fstack-protector-strong -fno-omit-frame-pointer
-AGENT_LIBS := -lzstd -lssl -lcrypto -ljansson -lcurl -lev -lm -lpthread
+AGENT_LIBS := -lzstd -lssl -lcrypto -ljansson -lev -lm -lpthread
 LIBS := $(AGENT_LIBS) -lpq -lsqlite3 -lmicrohttpd -llua5.4
 ifeq ($(SAN),1)
 CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -O1

@@ -466,9 +466,9 @@ static int open_all(struct agent *a, struct err *err)
 {
     if (open_root(a, err) < 0 || loop_new(&a->loop, err) < 0 ||
         work_pool_new(&a->pool, a->loop, POOL_THREADS, err) < 0 ||
-        http_client_new(&a->http, a->loop, err) < 0 ||
         link_identity_load(&a->self, a->o.identity_dir, a->region, err) < 0)
         return -(int)err->code;
+    a->http = http_client_new(a->loop);
     name_log(a);
     if (open_goals(a, err) < 0 || open_exchange(a, err) < 0 || open_peers(a, err) < 0)
         return -(int)err->code;

@@ -1,8 +1,10 @@
 /* http.h - an HTTP client, on libcurl: for the command line, CI, webhooks and health checks.
  *
- * Redirects are not followed; only http and https. Two ways: http_call() blocks (command line, work
- * pool); http_get_start() runs on the loop (an agent's health checks). A proxy of the environment
- * is used by http_call() for other hosts than this one, and never by http_get_start(). */
+ * libcurl is loaded when it is first needed: without it all but HTTP works, and who asks for HTTP
+ * is told (-ERR_NOT_FOUND). Redirects are not followed; only http and https. Two ways: http_call()
+ * blocks (command line, work pool); http_get_start() runs on the loop (an agent's health checks). A
+ * proxy of the environment is used by http_call() for other hosts than this one, and never by
+ * http_get_start(). */
 #ifndef IO_HTTP_H
 #define IO_HTTP_H
 
@@ -35,9 +37,10 @@ struct http_get {
 };
 
 struct http_client; /* one a loop */
-MUST_CHECK int http_client_new(struct http_client **ret, struct loop *l, struct err *err);
+struct http_client *http_client_new(struct loop *l);
 void http_client_free(struct http_client *c); /* cancels what runs; allowed from a done() */
-/* Gives g->err and g->body fresh values. -ERR_INVALID: the URL; done is not called then. */
+/* Gives g->err and g->body fresh values. -ERR_INVALID: the URL; -ERR_NOT_FOUND: no libcurl; done is
+ * not called then. */
 MUST_CHECK int http_get_start(struct http_client *c, struct http_get *g, const char *url,
                               int64_t timeout_ms, void (*done)(struct http_get *g, int status));
 void http_get_cancel(struct http_get *g); /* no callback after this; harmless if it does not run */

@@ -18,6 +18,7 @@ check "the seed says its reference" wait_for 30 test -s "$TMP/ref"
 ref=$(cat "$TMP/ref")
 is "in the file and on stdout" "$(cat "$TMP/seed.out")" "$ref"
 
+is "the agent starts without libcurl" "$(ldd "$AGENT" | grep -c libcurl)" 0
 fetch c "$ref" --limit-down 2M
 check "a slow machine has begun" wait_for 30 has_progress c
 stop fetch-c KILL

@@ -107,7 +107,7 @@ static int setup(void **state)
     struct watcher *w = mem_alloc(sizeof(*w));
 
     assert_int_equal(loop_new(&w->loop, NULL), 0);
-    assert_int_equal(http_client_new(&w->http, w->loop, NULL), 0);
+    w->http = http_client_new(w->loop);
     *state = w;
     return 0;
 }
