@@ -40,6 +40,7 @@ struct fetch {
     struct exchange_tally tally;
     uint64_t link_rate; /* of the interface towards the seed; 0: not known */
     struct writer *writer;
+    int tries; /* to enrol */
     bool asked, staged, stopping, complete;
     struct timer tell, end;
     int64_t begun_ms, pack_ms, complete_ms, told_ms; /* pack_ms: all of it was verified */
@@ -155,6 +156,26 @@ static void seed_drained(void *ctx, struct link *l)
 static void down(void *ctx, struct link *l)
 {
     exchange_detach(((struct fetch *)ctx)->exchange, l);
+}
+
+static bool may_pass(enum err_code code)
+{
+    return code == ERR_UNREACHABLE || code == ERR_TIMEOUT || code == ERR_AGAIN ||
+           code == ERR_CANCELLED;
+}
+
+/* Without a certificate there is nothing else to do: whoever waits is told soon that it does not come. */
+static bool not_up(void *ctx, const struct err *why)
+{
+    struct fetch *f = ctx;
+    struct err err = *why;
+
+    if (link_identity_is_enrolled(f->self) ||
+        (may_pass(why->code) && f->tries++ < FETCH_ENROL_AGAIN))
+        return false;
+    err_wrap(&err, "enrol at %s port %d", f->o.reference.host, f->o.reference.port);
+    failed(f, &err);
+    return true;
 }
 
 /* ---- what arrives ---- */
@@ -393,14 +414,10 @@ static int become_member(struct fetch *f, struct err *err)
 {
     AUTO_FREE char *identity = mem_printf("%s/identity", f->dir);
     const struct reference *r = &f->o.reference;
-    struct enrol_options o = {
-        .host = r->host, .port = r->port, .pin = r->pin, .timeout_ms = FETCH_ENROL_MS
-    };
+    struct enrol_options o = { .pin = r->pin };
 
     memcpy(o.secret, r->secret, SECRET_BYTES);
-    if (enrol(identity, &o, err) < 0)
-        return -(int)err->code;
-    return link_identity_load(&f->self, identity, "", err);
+    return link_identity_enrol(&f->self, identity, "", &o, err);
 }
 
 static int open_exchange(struct fetch *f, struct err *err)
@@ -436,6 +453,7 @@ static void start(struct fetch *f)
                                 .message = from_seed,
                                 .drained = seed_drained,
                                 .down = down,
+                                .failed = not_up,
                                 .ctx = f };
 
     uplink_new(&f->uplink, &o);

@@ -19,8 +19,8 @@
 #include "wire/reference.h"
 
 enum {
-    FETCH_ENROL_MS = 30000,
-    FETCH_LOOK_MS = 20, /* between looks for segments that can be written */
+    FETCH_ENROL_AGAIN = 5, /* times, with growing pauses, when nobody answers or the link ends */
+    FETCH_LOOK_MS = 20,    /* between looks for segments that can be written */
     FETCH_TELL_MS = 1000,
     FETCH_SEED_FOR_EVER = -1,
 };

@@ -47,6 +47,14 @@ static void retry_later(struct uplink *u)
     timer_start(u->o.loop, &u->retry, link_backoff_ms(u->attempt++), 0, retry_now);
 }
 
+static void again(struct uplink *u, const struct err *why, bool was_open)
+{
+    if (!was_open && u->o.failed != NULL && u->o.failed(u->o.ctx, why))
+        return;
+    tell(u, why);
+    retry_later(u);
+}
+
 static void opened(void *ctx, struct link *l)
 {
     struct uplink *u = ctx;
@@ -79,8 +87,6 @@ static void closed(void *ctx, struct link *l, const struct err *why)
     struct uplink *u = ctx;
     bool was_open = u->open;
 
-    if (u->gone == NULL)
-        tell(u, why);
     /* One that accepts us and closes at once is not asked again at once, for ever. */
     if (was_open && loop_now_ms(u->o.loop) - u->open_since_ms >= UPLINK_STEADY_MS)
         u->attempt = 0;
@@ -91,7 +97,7 @@ static void closed(void *ctx, struct link *l, const struct err *why)
     if (u->gone != NULL)
         u->gone(u->o.ctx);
     else
-        retry_later(u);
+        again(u, why, was_open);
 }
 
 static const struct link_handler handler = { opened, message, drained, closed };
@@ -104,8 +110,7 @@ static void connect_now(struct uplink *u)
                      &handler, u, &err) == 0)
         return;
     u->link = NULL;
-    tell(u, &err);
-    retry_later(u);
+    again(u, &err, false);
 }
 
 void uplink_new(struct uplink **ret, const struct uplink_options *o)

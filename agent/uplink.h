@@ -23,6 +23,8 @@ struct uplink_options {
     void (*message)(void *ctx, struct link *l, enum msg_type type, const void *msg);
     void (*drained)(void *ctx, struct link *l);
     void (*down)(void *ctx, struct link *l);
+    /* NULL, or: it could not be opened. true: this is told elsewhere, and it is not to be tried again. */
+    bool (*failed)(void *ctx, const struct err *why);
     void *ctx;
 };
 

@@ -1,77 +1,57 @@
 #include "io/enrol.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <poll.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "base/buf.h"
 #include "base/mem.h"
 #include "io/files.h"
 #include "io/link_private.h"
-#include "io/loop.h"
 #include "io/pki.h"
 #include "io/tls.h"
 
-enum { ANSWER_MAX = 4 * CERTIFICATE_MAX, READ_BYTES = 4096 };
-
-struct talk {
-    const struct enrol_options *o;
-    SSL_CTX *tls;
-    SSL *ssl;
-    int fd;
-    int64_t until_ms;
+struct enrolment {
+    struct enrol_options o;
+    char *dir;
+    EVP_PKEY *key;
 };
 
-static int wait_for(const struct talk *t, short events, struct err *err)
+void enrolment_free(struct enrolment *e)
 {
-    struct pollfd p = { t->fd, events, 0 };
-    int64_t left_ms = t->until_ms - monotonic_ms();
-
-    if (left_ms > 0 && poll(&p, 1, (int)left_ms) >= 0)
-        return 0;
-    return err_set(err, ERR_TIMEOUT, "no answer in %lld ms", (long long)t->o->timeout_ms);
+    if (e == NULL)
+        return;
+    EVP_PKEY_free(e->key);
+    OPENSSL_cleanse(&e->o, sizeof(e->o));
+    free(e->dir);
+    free(e);
 }
 
-/* What an SSL call that returned ret <= 0 wants; 0: try again. */
-static int again(const struct talk *t, int ret, struct err *err)
+bool link_identity_is_enrolled(const struct link_identity *i)
 {
-    int what = SSL_get_error(t->ssl, ret);
+    return i->enrolment == NULL;
+}
 
-    if (what == SSL_ERROR_WANT_READ || what == SSL_ERROR_WANT_WRITE)
-        return wait_for(t, what == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, err);
-    if (what == SSL_ERROR_SSL && SSL_get_verify_result(t->ssl) != X509_V_OK) {
-        ERR_clear_error();
-        return err_set(err, ERR_DENIED, "it is not the cluster that the pin names");
-    }
-    return tls_error(err, ERR_UNREACHABLE, "the connection ended");
+static bool is_pinned(X509 *ca, const struct hash *pin)
+{
+    struct hash digest;
+
+    return pki_pin_of(ca, &digest, NULL) == 0 && hash_equal(&digest, pin);
 }
 
 /* The chain must end in a CA with the pinned key; that CA must have signed the certificate, which
  * must be a region node's. Names in it count only after that. */
 static int check_chain(X509_STORE_CTX *store, void *arg)
 {
-    const struct talk *t = arg;
+    const struct enrolment *e = arg;
     X509 *cert = X509_STORE_CTX_get0_cert(store);
     STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(store);
     struct tls_name name;
 
     for (int i = 0; cert != NULL && i < sk_X509_num(sent); i++) {
         X509 *ca = sk_X509_value(sent, i);
-        unsigned char *der = NULL;
-        int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(ca), &der);
-        struct hash digest = sha256_of(der, len < 0 ? 0 : (size_t)len);
 
-        OPENSSL_free(der);
-        if (hash_equal(&digest, &t->o->pin) && X509_check_ca(ca) == 1 &&
+        if (is_pinned(ca, &e->o.pin) && X509_check_ca(ca) == 1 &&
             X509_verify(cert, X509_get0_pubkey(ca)) == 1 &&
             X509_cmp_current_time(X509_get0_notAfter(cert)) > 0 &&
             tls_name_of(&name, cert, NULL) == 0 && name.role == ROLE_REGION &&
@@ -82,140 +62,7 @@ static int check_chain(X509_STORE_CTX *store, void *arg)
     return 0;
 }
 
-static int tcp_connect(struct talk *t, struct err *err)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *all, *a;
-    int broken = 0;
-    socklen_t len = sizeof(broken);
-    char port[16];
-
-    snprintf(port, sizeof(port), "%d", t->o->port);
-    if (getaddrinfo(t->o->host, port, &hints, &all) != 0)
-        return err_set(err, ERR_UNREACHABLE, "%s: no such host", t->o->host);
-    for (a = all; a != NULL && t->fd < 0; a = a->ai_next) {
-        t->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (t->fd < 0)
-            continue;
-        link_tune(t->fd); /* the request does not wait for the handshake's end to be acknowledged */
-        if (connect(t->fd, a->ai_addr, a->ai_addrlen) == 0 ||
-            (errno == EINPROGRESS && wait_for(t, POLLOUT, err) == 0 &&
-             getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &broken, &len) == 0 && broken == 0))
-            continue;
-        close(t->fd);
-        t->fd = -1;
-    }
-    freeaddrinfo(all);
-    return t->fd >= 0 ? 0 : err_set(err, ERR_UNREACHABLE, "nobody answers there");
-}
-
-static int secure(struct talk *t, struct err *err)
-{
-    int ret;
-
-    t->tls = SSL_CTX_new(TLS_client_method());
-    if (t->tls == NULL || SSL_CTX_set_min_proto_version(t->tls, TLS1_3_VERSION) != 1)
-        return tls_error(err, ERR_INTERNAL, "set up TLS");
-    SSL_CTX_set_verify(t->tls, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_cert_verify_callback(t->tls, check_chain, t);
-    t->ssl = SSL_new(t->tls);
-    if (t->ssl == NULL || SSL_set_fd(t->ssl, t->fd) != 1)
-        return tls_error(err, ERR_INTERNAL, "set up TLS");
-    ERR_clear_error();
-    while ((ret = SSL_connect(t->ssl)) != 1)
-        if (again(t, ret, err) < 0)
-            return -(int)err->code;
-    return 0;
-}
-
-static int say(struct talk *t, const struct buf *frame, struct err *err)
-{
-    int ret;
-
-    while ((ret = SSL_write(t->ssl, frame->data, (int)frame->len)) <= 0)
-        if (again(t, ret, err) < 0)
-            return -(int)err->code;
-    return 0;
-}
-
-/* The next whole frame; in is emptied by the caller. */
-static int hear(struct talk *t, struct buf *in, enum msg_type *type, struct bytes *payload,
-                struct err *err)
-{
-    size_t len = 0;
-
-    for (;;) {
-        int ret;
-
-        if (msg_next_frame(in->data, in->len, &len, type, payload, err) < 0)
-            return -(int)err->code;
-        if (len > 0)
-            return 0;
-        if (in->len > ANSWER_MAX)
-            return err_set(err, ERR_LIMIT, "the answer is too long");
-        buf_reserve(in, READ_BYTES);
-        ret = SSL_read(t->ssl, in->data + in->len, READ_BYTES);
-        if (ret > 0)
-            in->len += (size_t)ret;
-        else if (again(t, ret, err) < 0)
-            return -(int)err->code;
-    }
-}
-
-static int keep(const char *dir, const struct msg_enrolled *m, const struct hash *pin,
-                struct err *err)
-{
-    AUTO_FREE char *ca = mem_printf("%s/ca.pem", dir);
-    AUTO_FREE char *cert = mem_printf("%s/cert.pem", dir);
-    struct hash digest;
-
-    if (file_publish(ca, m->ca.data, m->ca.len, 0644, err) < 0 || pki_pin(dir, &digest, err) < 0)
-        return -(int)err->code;
-    if (!hash_equal(&digest, pin)) {
-        (void)unlink(ca);
-        return err_set(err, ERR_DENIED, "the answer's CA is not the pinned one");
-    }
-    return file_publish(cert, m->certificate.data, m->certificate.len, 0644, err);
-}
-
-static int on_answer(const char *dir, const struct enrol_options *o, enum msg_type type,
-                     const struct bytes *payload, struct err *err)
-{
-    void *msg = NULL;
-    int rc = codec_decode(&msg, msg_codec(type), payload->data, payload->len, err);
-
-    if (rc < 0)
-        return rc;
-    if (type == MSG_ENROLLED)
-        rc = keep(dir, msg, &o->pin, err);
-    else if (type == MSG_BYE)
-        rc = err_set(err, ERR_DENIED, "%s", ((const struct msg_bye *)msg)->reason);
-    else
-        rc = err_set(err, ERR_INVALID, "%s instead of an answer", msg_name(type));
-    codec_free(msg_codec(type), msg);
-    return rc;
-}
-
-static int ask(struct talk *t, const char *dir, struct err *err)
-{
-    AUTO_BUF request = BUF_INIT;
-    AUTO_BUF frame = BUF_INIT;
-    AUTO_BUF in = BUF_INIT;
-    unsigned char secret[SECRET_BYTES];
-    struct msg_enrol m = { .secret = { secret, sizeof(secret) } };
-    struct bytes payload = { NULL, 0 };
-    enum msg_type type = MSG_NONE;
-
-    memcpy(secret, t->o->secret, sizeof(secret));
-    if (pki_request(dir, &request, err) < 0)
-        return -(int)err->code;
-    m.request = (struct bytes){ (unsigned char *)request.data, request.len };
-    if (msg_frame(&frame, MSG_ENROL, &m, err) < 0 || say(t, &frame, err) < 0 ||
-        hear(t, &in, &type, &payload, err) < 0)
-        return -(int)err->code;
-    return on_answer(dir, t->o, type, &payload, err);
-}
-
-static bool is_enrolled(const char *dir, const struct hash *pin)
+static bool is_member(const char *dir, const struct hash *pin)
 {
     AUTO_FREE char *cert = mem_printf("%s/cert.pem", dir);
     struct hash digest;
@@ -223,39 +70,115 @@ static bool is_enrolled(const char *dir, const struct hash *pin)
     return path_exists(cert) && pki_pin(dir, &digest, NULL) == 0 && hash_equal(&digest, pin);
 }
 
-static int try_once(const char *dir, const struct enrol_options *o, int64_t until_ms,
-                    struct err *err)
+static int begin(struct link_identity *i, const char *dir, const struct enrol_options *o,
+                 struct err *err)
 {
-    struct talk t = { .o = o, .fd = -1, .until_ms = until_ms };
-    int rc = tcp_connect(&t, err);
+    struct enrolment *e = mem_alloc(sizeof(*e));
 
-    if (rc == 0)
-        rc = secure(&t, err);
-    if (rc == 0)
-        rc = ask(&t, dir, err);
-    SSL_free(t.ssl);
-    SSL_CTX_free(t.tls);
-    if (t.fd >= 0)
-        close(t.fd);
-    return rc;
+    e->o = *o;
+    e->dir = mem_strdup(dir);
+    i->enrolment = e;
+    e->key = pki_own_key(dir, err);
+    if (e->key == NULL)
+        return -(int)err->code;
+    SSL_CTX_set_cert_verify_callback(i->tls, check_chain, e);
+    return 0;
 }
 
-int enrol(const char *dir, const struct enrol_options *o, struct err *err)
+int link_identity_enrol(struct link_identity **ret, const char *dir, const char *region,
+                        const struct enrol_options *o, struct err *err)
 {
-    int64_t until_ms = monotonic_ms() + o->timeout_ms;
+    struct link_identity *i = link_identity_blank(region, err);
     int rc;
 
-    if (is_enrolled(dir, &o->pin))
-        return 0;
-    rc = dir_make(dir, 0700, err);
-    if (rc == 0)
-        rc = try_once(dir, o, until_ms, err);
-    for (int i = 0; i < ENROL_AGAIN && rc == -ERR_UNREACHABLE; i++) {
-        int64_t ms = link_backoff_ms(i);
-        struct timespec pause = { ms / 1000, ms % 1000 * 1000000 };
-
-        (void)nanosleep(&pause, NULL);
-        rc = try_once(dir, o, until_ms, err);
+    if (i == NULL)
+        return -(int)err->code;
+    rc = is_member(dir, &o->pin) ? link_identity_load_files(i, dir, err) : begin(i, dir, o, err);
+    if (rc < 0) {
+        link_identity_free(i);
+        return rc;
     }
-    return rc < 0 ? err_wrap(err, "enrol at %s port %d", o->host, o->port) : 0;
+    *ret = i;
+    return 0;
+}
+
+int enrol_name(struct link *l, struct err *err)
+{
+    struct tls_name *name = &l->self->name;
+
+    memcpy(name->cluster, l->peer.cluster,
+           sizeof(name->cluster)); /* check_chain() has seen to it */
+    name->role = ROLE_AGENT;
+    return pki_name_of_key(l->self->enrolment->key, name->id, err);
+}
+
+int enrol_ask(struct link *l, struct buf *frame, struct err *err)
+{
+    struct enrolment *e = l->self->enrolment;
+    AUTO_BUF request = BUF_INIT;
+    struct msg_enrol m = { .secret = { e->o.secret, sizeof(e->o.secret) } };
+    struct hash binding;
+
+    if (!tls_binding(l->ssl, &binding))
+        return tls_error(err, ERR_INTERNAL, "name the connection");
+    if (pki_request(e->key, &binding, &request, err) < 0)
+        return -(int)err->code;
+    m.request = (struct bytes){ (unsigned char *)request.data, request.len };
+    return msg_frame(frame, MSG_ENROL, &m, err);
+}
+
+static int check_answer(const struct link_identity *i, X509 *cert, X509 *ca, struct err *err)
+{
+    const struct enrolment *e = i->enrolment;
+    struct tls_name name;
+
+    if (!is_pinned(ca, &e->o.pin))
+        return err_set(err, ERR_DENIED, "the answer's CA is not the pinned one");
+    if (X509_verify(cert, X509_get0_pubkey(ca)) != 1 ||
+        EVP_PKEY_eq(X509_get0_pubkey(cert), e->key) != 1)
+        return tls_error(err, ERR_DENIED, "the answer is not that CA's certificate of our key");
+    if (tls_name_of(&name, cert, err) < 0)
+        return -(int)err->code;
+    if (name.role != i->name.role || strcmp(name.id, i->name.id) != 0 ||
+        strcmp(name.cluster, i->name.cluster) != 0)
+        return err_set(err, ERR_DENIED, "the answer's certificate names somebody else");
+    return 0;
+}
+
+static int keep(const char *dir, const struct msg_enrolled *m, struct err *err)
+{
+    AUTO_FREE char *ca = mem_printf("%s/ca.pem", dir);
+    AUTO_FREE char *cert = mem_printf("%s/cert.pem", dir);
+
+    if (file_publish(ca, m->ca.data, m->ca.len, 0644, err) < 0)
+        return -(int)err->code;
+    return file_publish(cert, m->certificate.data, m->certificate.len, 0644, err);
+}
+
+static int become_member(struct link_identity *i, const struct msg_enrolled *m, X509 *cert,
+                         X509 *ca, struct err *err)
+{
+    if (check_answer(i, cert, ca, err) < 0 || keep(i->enrolment->dir, m, err) < 0 ||
+        link_identity_take(i, cert, i->enrolment->key, ca, err) < 0)
+        return -(int)err->code;
+    SSL_CTX_set_cert_verify_callback(i->tls, NULL, NULL);
+    enrolment_free(i->enrolment);
+    i->enrolment = NULL;
+    return 0;
+}
+
+int enrol_answered(struct link_identity *i, const struct msg_enrolled *m, struct err *err)
+{
+    X509 *ca, *cert;
+    int rc = -ERR_INVALID;
+
+    if (i->enrolment == NULL) /* another link was faster */
+        return 0;
+    ca = pki_parse_cert(&m->ca, err);
+    cert = ca == NULL ? NULL : pki_parse_cert(&m->certificate, err);
+    if (cert != NULL)
+        rc = become_member(i, m, cert, ca, err);
+    X509_free(cert);
+    X509_free(ca);
+    return rc < 0 ? err_wrap(err, "enrol") : 0;
 }

@@ -228,17 +228,11 @@ void link_malformed(struct link *l, const struct err *why)
     link_close(l, ERR_INVALID, text);
 }
 
-static int check_certificate(struct link *l, struct err *err)
+/* May this one be at the other side? */
+static int check_name(const struct link *l, struct err *err)
 {
-    X509 *cert = SSL_get0_peer_certificate(l->ssl);
     const struct tls_name *self = &l->self->name;
 
-    if (cert == NULL)
-        return err_set(err, ERR_DENIED, "the peer has no certificate");
-    if (tls_name_of(&l->peer, cert, err) < 0)
-        return -ERR_DENIED;
-    if (X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0) /* a ticket may outlive it */
-        return err_set(err, ERR_DENIED, "the certificate of %s has expired", l->peer.id);
     if (link_identity_denies(l->self, l->peer.role, l->peer.id))
         return err_set(err, ERR_DENIED, "%s is banned here", l->peer.id);
     if (strcmp(l->peer.cluster, self->cluster) != 0)
@@ -253,38 +247,96 @@ static int check_certificate(struct link *l, struct err *err)
     return 0;
 }
 
+static int read_certificate(struct link *l, struct err *err)
+{
+    X509 *cert = SSL_get0_peer_certificate(l->ssl);
+
+    if (cert == NULL)
+        return err_set(err, ERR_DENIED, "the peer has no certificate");
+    if (tls_name_of(&l->peer, cert, err) < 0)
+        return -ERR_DENIED;
+    if (X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0) /* a ticket may outlive it */
+        return err_set(err, ERR_DENIED, "the certificate of %s has expired", l->peer.id);
+    return 0;
+}
+
 /* Has no certificate yet, and may ask for one here. */
 static bool is_stranger(const struct link *l)
 {
-    return l->enrol != NULL && SSL_get0_peer_certificate(l->ssl) == NULL;
+    return l->enrol != NULL && !l->vouched && SSL_get0_peer_certificate(l->ssl) == NULL;
+}
+
+/* Has who enrolled shown on this connection that he has the key? Then peer is who he is now. */
+static bool has_proven(struct link *l, const struct pki_signed *s)
+{
+    struct hash binding;
+
+    if (!s->bound || !tls_binding(l->ssl, &binding) || !hash_equal(&binding, &s->binding))
+        return false;
+    memcpy(l->peer.cluster, l->self->name.cluster, sizeof(l->peer.cluster));
+    memcpy(l->peer.id, s->id, sizeof(l->peer.id));
+    l->peer.role = s->role;
+    return true;
+}
+
+static void send_enrolled(struct link *l, const struct pki_signed *s)
+{
+    struct msg_enrolled m = { .ca = { (unsigned char *)s->ca.data, s->ca.len },
+                              .certificate = { (unsigned char *)s->certificate.data,
+                                               s->certificate.len } };
+
+    send_control(l, MSG_ENROLLED, &m);
 }
 
 static void on_enrol(struct link *l, const struct msg_enrol *ask)
 {
-    AUTO_BUF ca = BUF_INIT;
-    AUTO_BUF certificate = BUF_INIT;
-    struct msg_enrolled m;
+    struct pki_signed s = { .role = ROLE_NONE };
     struct err err = ERR_INIT;
 
-    if (l->enrol->fn(l->enrol->ctx, ask, &ca, &certificate, &err) < 0) {
+    if (l->enrol->fn(l->enrol->ctx, ask, &s, &err) < 0) {
         link_close(l, err.code, err.text);
-        return;
+    } else if (!has_proven(l, &s)) {
+        send_enrolled(l, &s);
+        l->enrolled = true;
+        link_close(l, ERR_CANCELLED, "enrolled");
+    } else if (check_name(l, &err) < 0) {
+        link_close(l, err.code, err.text);
+    } else {
+        send_enrolled(l, &s);
+        l->enrolled = l->vouched = true;
     }
-    m.ca = (struct bytes){ (unsigned char *)ca.data, ca.len };
-    m.certificate = (struct bytes){ (unsigned char *)certificate.data, certificate.len };
-    send_control(l, MSG_ENROLLED, &m);
-    l->enrolled = true;
-    link_close(l, ERR_CANCELLED, "enrolled");
+    pki_signed_release(&s);
+}
+
+/* Asks for a certificate, and goes on as if it were there: it comes before anything else does. */
+static int ask_to_enrol(struct link *l, struct err *err)
+{
+    AUTO_BUF frame = BUF_INIT;
+
+    if (enrol_ask(l, &frame, err) < 0)
+        return -(int)err->code;
+    l->awaits_certificate = true;
+    link_session_refuse(l);
+    link_queue(l, &frame);
+    return 0;
+}
+
+static int on_enrolled(struct link *l, const struct msg_enrolled *m, struct err *err)
+{
+    l->awaits_certificate = false;
+    return enrol_answered(l->self, m, err);
 }
 
 void link_secured(struct link *l)
 {
+    bool enrols = !l->accepted && l->self->enrolment != NULL;
     struct err err = ERR_INIT;
 
     l->state = LINK_HELLO;
     if (is_stranger(l))
         return;
-    if (check_certificate(l, &err) < 0)
+    if (read_certificate(l, &err) < 0 || (enrols && enrol_name(l, &err) < 0) ||
+        check_name(l, &err) < 0 || (enrols && ask_to_enrol(l, &err) < 0))
         link_close(l, err.code, err.text);
     else if (!l->accepted)
         send_hello(l);
@@ -345,7 +397,10 @@ static void on_message(struct link *l, enum msg_type type, const void *msg)
         on_bye(l, msg);
     } else if (l->state == LINK_HELLO && is_stranger(l)) {
         on_stranger(l, type, msg);
-    } else if (l->state == LINK_HELLO && type == MSG_HELLO) {
+    } else if (l->awaits_certificate && type == MSG_ENROLLED) {
+        if (on_enrolled(l, msg, &err) < 0)
+            link_close(l, err.code, err.text);
+    } else if (l->state == LINK_HELLO && type == MSG_HELLO && !l->awaits_certificate) {
         on_hello(l, msg);
     } else if (l->state == LINK_HELLO || type == MSG_HELLO) {
         err_set(&err, ERR_INVALID, "%s %s HELLO", msg_name(type),

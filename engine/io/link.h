@@ -30,6 +30,7 @@
 #define IO_LINK_H
 
 #include "io/loop.h"
+#include "io/pki.h"
 #include "wire/msg.h"
 
 enum {
@@ -94,11 +95,12 @@ MUST_CHECK int link_listen(struct link_listener **ret, struct loop *loop,
                            struct link_identity *self, const char *addr, unsigned roles,
                            size_t max_links, const struct link_handler *handler, void *ctx,
                            struct err *err);
-/* Lets strangers in who have no certificate yet: each may send one ENROL, which fn judges (0, and the
- * certificate and the CA as PEM, or an error); then the connection is closed. It never opens. */
+/* Lets strangers in who have no certificate yet: each may send one ENROL, which fn judges (0, and what
+ * pki_sign() gives, or an error). One whose request names this very connection has proven by it that he has
+ * the key of the certificate that he just got: the link goes on with HELLO, and opens as if he had shown it.
+ * Others are to come again with it. */
 struct link_enrol {
-    int (*fn)(void *ctx, const struct msg_enrol *ask, struct buf *ret_ca, struct buf *ret_cert,
-              struct err *err);
+    int (*fn)(void *ctx, const struct msg_enrol *ask, struct pki_signed *ret, struct err *err);
     void *ctx;
 };
 void link_listener_set_enrol(struct link_listener *s, const struct link_enrol *e);

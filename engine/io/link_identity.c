@@ -48,27 +48,50 @@ static SSL_CTX *new_context(void)
     return NULL;
 }
 
-int link_identity_load(struct link_identity **ret, const char *dir, const char *region,
-                       struct err *err)
+struct link_identity *link_identity_blank(const char *region, struct err *err)
 {
     struct link_identity *i = mem_alloc(sizeof(*i));
-    int rc;
 
     i->region = mem_strdup(region == NULL ? "" : region);
     link_identity_set_times(i, LINK_OPEN_MS, LINK_PING_MS, LINK_SILENT_MS);
     i->tls = new_context();
     i->bio = link_bio_method();
     i->blocks = link_blocks_new();
-    if (i->tls == NULL || i->bio == NULL)
-        rc = tls_error(err, ERR_INTERNAL, "set up TLS");
-    else
-        rc = load_files(i->tls, dir, err);
+    if (i->tls != NULL && i->bio != NULL)
+        return i;
+    tls_error(err, ERR_INTERNAL, "set up TLS");
+    link_identity_free(i);
+    return NULL;
+}
+
+int link_identity_load_files(struct link_identity *i, const char *dir, struct err *err)
+{
+    int rc = load_files(i->tls, dir, err);
+
     if (rc == 0)
         rc = tls_name_of(&i->name, SSL_CTX_get0_certificate(i->tls), err);
-    if (rc < 0) {
-        err_wrap(err, "identity %s", dir);
+    return rc < 0 ? err_wrap(err, "identity %s", dir) : 0;
+}
+
+int link_identity_take(struct link_identity *i, X509 *cert, EVP_PKEY *key, X509 *ca,
+                       struct err *err)
+{
+    if (X509_STORE_add_cert(SSL_CTX_get_cert_store(i->tls), ca) != 1 ||
+        SSL_CTX_use_certificate(i->tls, cert) != 1 || SSL_CTX_use_PrivateKey(i->tls, key) != 1)
+        return tls_error(err, ERR_INVALID, "use the new certificate");
+    return 0;
+}
+
+int link_identity_load(struct link_identity **ret, const char *dir, const char *region,
+                       struct err *err)
+{
+    struct link_identity *i = link_identity_blank(region, err);
+
+    if (i == NULL)
+        return -(int)err->code;
+    if (link_identity_load_files(i, dir, err) < 0) {
         link_identity_free(i);
-        return rc;
+        return -(int)err->code;
     }
     *ret = i;
     return 0;
@@ -78,6 +101,7 @@ void link_identity_free(struct link_identity *i)
 {
     if (i == NULL)
         return;
+    enrolment_free(i->enrolment);
     link_sessions_release(i);
     map_release(&i->denied);
     map_release(&i->offences);

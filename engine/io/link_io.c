@@ -47,6 +47,8 @@ static bool may_retry(struct link *l, int ret, int os_errno, const char *doing, 
     first = ERR_peek_error();
     if (ERR_GET_REASON(first) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
         err_set(why, ERR_UNREACHABLE, "the peer closed the connection");
+    else if (SSL_get_verify_result(l->ssl) != X509_V_OK && l->self->enrolment != NULL)
+        err_set(why, ERR_DENIED, "it is not the cluster that the pin names");
     else if (SSL_get_verify_result(l->ssl) != X509_V_OK)
         err_set(why, ERR_DENIED, "%s: %s", doing,
                 X509_verify_cert_error_string(SSL_get_verify_result(l->ssl)));

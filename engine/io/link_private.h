@@ -6,7 +6,8 @@
  *
  * Happy path: the connecting side checks the certificate when TLS is done and sends its HELLO; the
  * accepting side checks certificate and HELLO, answers with its own, and is open; the connecting
- * side is open when that answer agrees. So `opened` on the connecting side means "accepted".
+ * side is open when that answer agrees. So `opened` on the connecting side means "accepted". Who has no
+ * certificate yet (enrol.h) sends ENROL before its HELLO, and is answered ENROLLED before the other.
  *
  * Ways to fail: the deadline of opening; a TLS error; a certificate or HELLO that does not fit (BYE
  * tells the peer why); EOF or a system error; a malformed frame (BYE, ERR_INVALID); silence. Each
@@ -79,6 +80,7 @@ struct link_block {
 
 struct link_identity {
     SSL_CTX *tls;
+    struct enrolment *enrolment; /* it has no certificate yet (enrol.c); or NULL */
     BIO_METHOD *bio;
     struct link_blocks *blocks;
     struct tls_name name;
@@ -111,9 +113,11 @@ struct link {
     char *session_key;              /* what it resumes and is resumed by; NULL: accepted */
     bool accepted;
     const struct link_enrol *enrol; /* of the listener, or NULL; read while opening only */
-    bool enrolled; /* got a certificate here: not refused, though it never opened */
-    bool told;     /* opened() was called */
-    bool resumed;  /* once there is no TLS to ask */
+    bool enrolled;           /* got a certificate here: not refused, though it may never open */
+    bool vouched;            /* has proven to have that certificate's key: peer says who it is */
+    bool awaits_certificate; /* has asked for one: before any HELLO comes ENROLLED */
+    bool told;               /* opened() was called */
+    bool resumed;            /* once there is no TLS to ask */
     unsigned roles;
     enum link_role expect_role;
     char *expect_id; /* or NULL */
@@ -236,10 +240,27 @@ void link_connect_done(struct link *l);
 
 void link_tell_closed(void *link); /* from the loop only: calls closed(), frees */
 
+/* link_identity.c: without a certificate and a name. Gives, or NULL. */
+struct link_identity *link_identity_blank(const char *region, struct err *err);
+/* From now on links show this certificate and expect others of that CA; files in dir. */
+MUST_CHECK int link_identity_load_files(struct link_identity *i, const char *dir, struct err *err);
+MUST_CHECK int link_identity_take(struct link_identity *i, X509 *cert, EVP_PKEY *key, X509 *ca,
+                                  struct err *err);
+
+/* enrol.c: the connecting side of a link of an identity that has no certificate yet. TLS is done: which name will
+ * it have, and what does it ask? Then, the answer. */
+MUST_CHECK int enrol_name(struct link *l, struct err *err);
+MUST_CHECK int enrol_ask(struct link *l, struct buf *frame, struct err *err);
+MUST_CHECK int enrol_answered(struct link_identity *i, const struct msg_enrolled *m,
+                              struct err *err);
+void enrolment_free(struct enrolment *e); /* NULL is fine */
+
 /* link_session.c: TLS sessions of the connecting side. */
 void link_session_setup(SSL_CTX *tls);
 void link_session_offer(struct link *l); /* before the handshake */
 void link_session_drop(struct link *l);  /* it was of no use */
+void link_session_refuse(
+    struct link *l); /* none is kept of this link: there is no certificate in it */
 void link_sessions_release(struct link_identity *i);
 
 /* The certificate and the HELLO of an accepted link are good: may it open? */

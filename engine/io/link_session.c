@@ -56,6 +56,13 @@ void link_session_drop(struct link *l)
         SSL_SESSION_free(map_remove(&l->self->sessions, l->session_key));
 }
 
+void link_session_refuse(struct link *l)
+{
+    link_session_drop(l);
+    free(l->session_key);
+    l->session_key = NULL;
+}
+
 void link_sessions_release(struct link_identity *i)
 {
     struct map_entry *e;

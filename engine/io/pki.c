@@ -2,6 +2,7 @@
 
 #include <openssl/bio.h>
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/hex.h"
 #include "base/mem.h"
 #include "io/files.h"
 #include "io/loop.h"
@@ -363,6 +365,11 @@ static int key_digest(EVP_PKEY *key, struct hash *ret, struct err *err)
     return 0;
 }
 
+int pki_pin_of(X509 *ca, struct hash *ret, struct err *err)
+{
+    return key_digest(X509_get0_pubkey(ca), ret, err);
+}
+
 int pki_pin(const char *dir, struct hash *ret, struct err *err)
 {
     X509 *ca = read_cert(dir, "ca.pem", err);
@@ -370,19 +377,56 @@ int pki_pin(const char *dir, struct hash *ret, struct err *err)
 
     if (ca == NULL)
         return err_wrap(err, "pin of %s", dir);
-    rc = key_digest(X509_get0_pubkey(ca), ret, err);
+    rc = pki_pin_of(ca, ret, err);
     X509_free(ca);
     return rc;
 }
 
-static int make_request(EVP_PKEY *key, struct buf *out, struct err *err)
+X509 *pki_parse_cert(const struct bytes *pem, struct err *err)
+{
+    BIO *bio = BIO_new_mem_buf(pem->data, (int)pem->len);
+    X509 *cert = bio == NULL ? NULL : PEM_read_bio_X509(bio, NULL, no_password, NULL);
+
+    if (cert == NULL)
+        tls_error(err, ERR_INVALID, "not a certificate");
+    BIO_free(bio);
+    return cert;
+}
+
+/* RFC 7030 (EST), 3.5, has the name of a connection in a request as its challenge password. */
+static bool add_binding(X509_REQ *request, const struct hash *binding)
+{
+    char hex[HASH_HEX];
+
+    return binding == NULL || X509_REQ_add1_attr_by_NID(
+                                  request, NID_pkcs9_challengePassword, V_ASN1_PRINTABLESTRING,
+                                  (const unsigned char *)hash_hex(binding, hex), HASH_HEX - 1) == 1;
+}
+
+static bool find_binding(const X509_REQ *request, struct hash *ret)
+{
+    int at = X509_REQ_get_attr_by_NID(request, NID_pkcs9_challengePassword, -1);
+    X509_ATTRIBUTE *attribute = at < 0 ? NULL : X509_REQ_get_attr(request, at);
+    const ASN1_STRING *text =
+        attribute == NULL ? NULL
+                          : X509_ATTRIBUTE_get0_data(attribute, 0, V_ASN1_PRINTABLESTRING, NULL);
+    char hex[HASH_HEX] = "";
+
+    ERR_clear_error();
+    if (text == NULL || ASN1_STRING_length(text) != HASH_HEX - 1)
+        return false;
+    memcpy(hex, ASN1_STRING_get0_data(text), HASH_HEX - 1);
+    return hex_decode(ret->b, HASH_BYTES, hex);
+}
+
+int pki_request(EVP_PKEY *key, const struct hash *binding, struct buf *out, struct err *err)
 {
     X509_REQ *request = X509_REQ_new();
     unsigned char *der = NULL;
     int len = 0, rc = 0;
 
     if (request != NULL && X509_REQ_set_pubkey(request, key) == 1 &&
-        X509_REQ_sign(request, key, EVP_sha256()) > 0)
+        add_binding(request, binding) && X509_REQ_sign(request, key, EVP_sha256()) > 0)
         len = i2d_X509_REQ(request, &der);
     if (len > 0)
         buf_append(out, der, (size_t)len);
@@ -393,23 +437,17 @@ static int make_request(EVP_PKEY *key, struct buf *out, struct err *err)
     return rc;
 }
 
-int pki_request(const char *dir, struct buf *out, struct err *err)
+EVP_PKEY *pki_own_key(const char *dir, struct err *err)
 {
     EVP_PKEY *key = has(dir, "key.pem") ? read_key(dir, "key.pem", NULL) : NULL;
-    int rc = 0;
 
-    if (key == NULL) {
-        key = new_key(err);
-        if (key == NULL)
-            return -ERR_INTERNAL;
-        rc = dir_make(dir, 0700, err);
-        if (rc == 0)
-            rc = write_key(dir, "key.pem", key, err);
-    }
-    if (rc == 0)
-        rc = make_request(key, out, err);
+    if (key != NULL)
+        return key;
+    key = new_key(err);
+    if (key == NULL || (dir_make(dir, 0700, err) == 0 && write_key(dir, "key.pem", key, err) == 0))
+        return key;
     EVP_PKEY_free(key);
-    return rc;
+    return NULL;
 }
 
 static bool is_p256(EVP_PKEY *key)
@@ -454,38 +492,82 @@ static int append_pem(struct buf *out, X509 *cert, struct err *err)
     return rc;
 }
 
-static int sign_key(const char *ca_dir, const char *cluster, enum link_role role, EVP_PKEY *key,
-                    struct buf *ret_ca, struct buf *ret_cert, struct err *err)
-{
-    X509 *ca = read_cert(ca_dir, "ca.pem", err), *cert = NULL;
-    EVP_PKEY *ca_key = ca == NULL ? NULL : read_key(ca_dir, "ca.key", err);
-    struct tls_name name = { .role = role };
-    struct hash digest;
-    char hex[HASH_HEX];
-    int rc = ca_key == NULL ? -ERR_IO : key_digest(key, &digest, err);
+struct pki_ca {
+    X509 *cert;
+    EVP_PKEY *key;
+    char cluster[NAME_MAX_BYTES + 1];
+};
 
-    if (rc == 0) {
-        snprintf(name.cluster, sizeof(name.cluster), "%s", cluster);
-        snprintf(name.id, sizeof(name.id), "m-%.32s", hash_hex(&digest, hex));
-        cert = make_leaf_cert(key, ca, ca_key, &name, err);
-        rc = cert == NULL ? -ERR_INTERNAL : append_pem(ret_cert, cert, err);
-    }
-    if (rc == 0)
-        rc = append_pem(ret_ca, ca, err);
-    X509_free(cert);
-    EVP_PKEY_free(ca_key);
-    X509_free(ca);
-    return rc;
+int pki_ca_open(struct pki_ca **ret, const char *dir, const char *cluster, struct err *err)
+{
+    struct pki_ca *ca = mem_alloc(sizeof(*ca));
+
+    snprintf(ca->cluster, sizeof(ca->cluster), "%s", cluster);
+    ca->cert = read_cert(dir, "ca.pem", err);
+    ca->key = ca->cert == NULL ? NULL : read_key(dir, "ca.key", err);
+    *ret = ca;
+    if (ca->key != NULL)
+        return 0;
+    pki_ca_free(ca);
+    *ret = NULL;
+    return err_wrap(err, "CA in %s", dir);
 }
 
-int pki_sign(const char *ca_dir, const char *cluster, enum link_role role,
-             const struct bytes *request, struct buf *ret_ca, struct buf *ret_cert, struct err *err)
+void pki_ca_free(struct pki_ca *ca)
+{
+    if (ca == NULL)
+        return;
+    X509_free(ca->cert);
+    EVP_PKEY_free(ca->key);
+    free(ca);
+}
+
+int pki_name_of_key(EVP_PKEY *key, char ret[NAME_MAX_BYTES + 1], struct err *err)
+{
+    struct hash digest;
+    char hex[HASH_HEX];
+
+    if (key_digest(key, &digest, err) < 0)
+        return -(int)err->code;
+    snprintf(ret, NAME_MAX_BYTES + 1, "m-%.32s", hash_hex(&digest, hex));
+    return 0;
+}
+
+static int sign_key(const struct pki_ca *ca, EVP_PKEY *key, struct pki_signed *ret, struct err *err)
+{
+    struct tls_name name = { .role = ret->role };
+    X509 *cert;
+    int rc;
+
+    memcpy(name.cluster, ca->cluster, sizeof(name.cluster));
+    rc = pki_name_of_key(key, name.id, err);
+    if (rc < 0)
+        return rc;
+    memcpy(ret->id, name.id, sizeof(ret->id));
+    cert = make_leaf_cert(key, ca->cert, ca->key, &name, err);
+    rc = cert == NULL ? -ERR_INTERNAL : append_pem(&ret->certificate, cert, err);
+    X509_free(cert);
+    return rc < 0 ? rc : append_pem(&ret->ca, ca->cert, err);
+}
+
+int pki_sign(const struct pki_ca *ca, enum link_role role, const struct bytes *request,
+             struct pki_signed *ret, struct err *err)
 {
     X509_REQ *parsed;
     EVP_PKEY *key = parse_request(request, &parsed, err);
-    int rc =
-        key == NULL ? -ERR_INVALID : sign_key(ca_dir, cluster, role, key, ret_ca, ret_cert, err);
+    int rc = -ERR_INVALID;
 
+    ret->role = role;
+    if (key != NULL) {
+        ret->bound = find_binding(parsed, &ret->binding);
+        rc = sign_key(ca, key, ret, err);
+    }
     X509_REQ_free(parsed);
     return rc < 0 ? err_wrap(err, "sign a certificate") : 0;
+}
+
+void pki_signed_release(struct pki_signed *s)
+{
+    buf_release(&s->ca);
+    buf_release(&s->certificate);
 }

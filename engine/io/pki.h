@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/sha256.h"
 #include "wire/msg.h"
 
 /* Makes ca.pem and ca.key in dir unless both exist. -ERR_CONFLICT: they are another cluster's;
@@ -20,16 +21,26 @@ MUST_CHECK int pki_make_ca(const char *dir, const char *cluster, struct err *err
 MUST_CHECK int pki_issue(const char *ca_dir, const char *out_dir, const char *cluster,
                          enum link_role role, const char *id, struct err *err);
 
-/* For who is to be enrolled: makes dir/key.pem, unless it is there, and appends a request for a
- * certificate (PKCS #10, DER) that proves it has that key. */
-MUST_CHECK int pki_request(const char *dir, struct buf *out, struct err *err);
+/* A CA with its key, loaded to sign requests (io/enrol.h). -ERR_NOT_FOUND, -ERR_CORRUPT: its files. */
+struct pki_ca;
+MUST_CHECK int pki_ca_open(struct pki_ca **ret, const char *dir, const char *cluster,
+                           struct err *err);
+void pki_ca_free(struct pki_ca *ca); /* NULL is fine */
 
-/* Answers such a request: a certificate of that role whose id is "m-" and 32 hex digits of the key's
- * digest, so that nobody can take somebody else's name. Appends PEM. -ERR_INVALID: not a request, not
- * signed by its own key, or not a P-256 key. */
-MUST_CHECK int pki_sign(const char *ca_dir, const char *cluster, enum link_role role,
-                        const struct bytes *request, struct buf *ret_ca, struct buf *ret_cert,
-                        struct err *err);
+struct pki_signed {
+    struct buf ca, certificate; /* PEM */
+    enum link_role role;
+    char id[NAME_MAX_BYTES + 1];
+    bool bound;          /* the request names a connection, and is signed with that: */
+    struct hash binding; /* see tls_binding() */
+};
+
+/* Answers a request (PKCS #10, DER): a certificate of that role whose id is "m-" and 32 hex digits of the
+ * key's digest, so that nobody can take somebody else's name. Fills *ret, which begins as zeros, and is to be
+ * released whatever happens. -ERR_INVALID: not a request, not signed by its own key, or not a P-256 key. */
+MUST_CHECK int pki_sign(const struct pki_ca *ca, enum link_role role, const struct bytes *request,
+                        struct pki_signed *ret, struct err *err);
+void pki_signed_release(struct pki_signed *s);
 
 /* SHA-256 of the public key (its SubjectPublicKeyInfo) of dir/ca.pem: what a stranger can be told
  * beforehand to know the cluster by. */

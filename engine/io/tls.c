@@ -113,6 +113,14 @@ bool tls_is_ca_of(X509 *ca, const char *cluster)
     return is;
 }
 
+bool tls_binding(SSL *ssl, struct hash *ret)
+{
+    static const char label[] = "EXPORTER-Channel-Binding";
+
+    return SSL_export_keying_material(ssl, ret->b, HASH_BYTES, label, sizeof(label) - 1, NULL, 0,
+                                      0) == 1;
+}
+
 int tls_error(struct err *err, enum err_code code, const char *fmt, ...)
 {
     unsigned long first = ERR_get_error();

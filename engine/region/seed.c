@@ -41,6 +41,7 @@ struct seed {
     struct work_pool *pool;
     char *state, *keys, *identity, *cluster;
     int lock_fd;
+    struct pki_ca *ca;
     struct link_identity *self;
     struct link_listener *listener;
     struct exchange *exchange;
@@ -215,15 +216,15 @@ static void closed(void *ctx, struct link *l, const struct err *why)
 
 static const struct link_handler handler = { opened, message, drained, closed };
 
-static int enrol_one(void *ctx, const struct msg_enrol *ask, struct buf *ret_ca,
-                     struct buf *ret_cert, struct err *err)
+static int enrol_one(void *ctx, const struct msg_enrol *ask, struct pki_signed *ret,
+                     struct err *err)
 {
     const struct seed *s = ctx;
 
     if (ask->secret.len != SECRET_BYTES ||
         CRYPTO_memcmp(ask->secret.data, s->reference.secret, SECRET_BYTES) != 0)
         return err_set(err, ERR_DENIED, "the secret is wrong");
-    return pki_sign(s->keys, s->cluster, ROLE_AGENT, &ask->request, ret_ca, ret_cert, err);
+    return pki_sign(s->ca, ROLE_AGENT, &ask->request, ret, err);
 }
 
 /* ---- start ---- */
@@ -262,7 +263,8 @@ static int open_keys(struct seed *s, struct err *err)
     s->cluster = mem_printf("seed-%s", hex);
     if (pki_make_ca(s->keys, s->cluster, err) < 0 ||
         pki_issue(s->keys, s->identity, s->cluster, ROLE_REGION, region_name, err) < 0 ||
-        pki_pin(s->keys, &s->reference.pin, err) < 0)
+        pki_pin(s->keys, &s->reference.pin, err) < 0 ||
+        pki_ca_open(&s->ca, s->keys, s->cluster, err) < 0)
         return -(int)err->code;
     return link_identity_load(&s->self, s->identity, region_name, err);
 }
@@ -419,6 +421,7 @@ void seed_free(struct seed *s)
     seed_told_free(s->told);
     link_listener_close(s->listener);
     link_identity_free(s->self);
+    pki_ca_free(s->ca);
     if (s->lock_fd >= 0)
         close(s->lock_fd);
     free(s->cluster);

@@ -78,8 +78,8 @@ enum msg_type {
     MSG_PING,
     MSG_PONG,
     MSG_BYE,
-    MSG_ENROL,    /* instead of HELLO, by one that has no certificate yet */
-    MSG_ENROLLED, /* its certificate; then the connection ends */
+    MSG_ENROL,    /* before HELLO, by one that has no certificate yet */
+    MSG_ENROLLED, /* its certificate */
     MSG_PART,     /* the next bytes of a large frame */
     /* documents */
     MSG_DOC = 16,
@@ -132,7 +132,7 @@ struct msg_bye {
 /* A request for a certificate, and the right to one. Sent by who has checked the other side's CA. */
 struct msg_enrol {
     struct bytes secret;  /* SECRET_BYTES */
-    struct bytes request; /* PKCS #10, DER: proves that it has the key */
+    struct bytes request; /* PKCS #10, DER: proves that it has the key, on this connection */
 };
 
 struct msg_enrolled {

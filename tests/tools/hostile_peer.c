@@ -38,7 +38,6 @@ enum {
     PEERS_KNOWN = 32,
     FLOODS = 64, /* messages a turn */
     REPEATS = 4,
-    ENROL_MS = 30000,
 };
 
 enum mode { FLIP, TRUNCATE, STALL, SILENT, LIE, FLOOD, OVERSIZED, UNKNOWN, REPEAT, CROWD, MODES };
@@ -376,7 +375,7 @@ int main(int argc, char **argv)
 {
     struct hostile *h = mem_alloc(sizeof(*h));
     struct rlimit files = { 65536, 65536 };
-    struct enrol_options o = { .timeout_ms = ENROL_MS };
+    struct enrol_options o;
     struct err err = ERR_INIT;
 
     if (argc != 5) {
@@ -387,13 +386,10 @@ int main(int argc, char **argv)
     (void)setrlimit(RLIMIT_NOFILE, &files);
     h->mode = mode_of(argv[1]);
     must(reference_parse(&h->reference, argv[2], &err), &err);
-    o.host = h->reference.host;
-    o.port = h->reference.port;
     o.pin = h->reference.pin;
     memcpy(o.secret, h->reference.secret, SECRET_BYTES);
-    must(enrol(argv[4], &o, &err), &err);
     must(loop_new(&h->loop, &err), &err);
-    must(link_identity_load(&h->self, argv[4], "", &err), &err);
+    must(link_identity_enrol(&h->self, argv[4], "", &o, &err), &err);
     must(link_listen(&h->listener, h->loop, h->self, argv[3], 1U << ROLE_AGENT, 1000, &handler, h,
                      &err),
          &err);
