@@ -23,6 +23,11 @@ CFLAGS := -std=c11 -O2 -g -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstric
 	-Wmissing-prototypes -Wvla -Wwrite-strings -Wformat=2 -Wcast-qual -Wswitch-enum -Werror \
 	-fno-common -fstack-protector-strong -fno-omit-frame-pointer
 AGENT_LIBS := -lzstd -lssl -lcrypto -ljansson -lev -lm -lpthread
+# Of a library that is loaded, where it is there: libcrypto has AES-GCM by VAES from 3.1 on, amd64 alone has VAES.
+ifneq (,$(shell ! pkg-config --atleast-version=3.1 libcrypto 2>/dev/null && \
+  $(CC) -fsyntax-only -include intel-ipsec-mb.h -xc /dev/null 2>/dev/null && echo there))
+CPPFLAGS += -DHAVE_IPSEC_MB
+endif
 LIBS := $(AGENT_LIBS) -lpq -lsqlite3 -lmicrohttpd -llua5.4
 ifeq ($(SAN),1)
 CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -O1

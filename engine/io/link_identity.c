@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "io/link_private.h"
 #include "io/pki.h"
+#include "io/tls_seal.h"
 
 static int load_files(SSL_CTX *tls, const char *dir, struct err *err)
 {
@@ -26,7 +27,7 @@ static int load_files(SSL_CTX *tls, const char *dir, struct err *err)
 /* One context for both sides. Idle links keep no record buffers. */
 static SSL_CTX *new_context(void)
 {
-    SSL_CTX *tls = SSL_CTX_new(TLS_method());
+    SSL_CTX *tls = tls_context_new(TLS_method());
 
     if (tls == NULL)
         return NULL;
