@@ -449,6 +449,7 @@ static void start(struct fetch *f)
                                 .self = f->self,
                                 .host = f->o.reference.host,
                                 .port = f->o.reference.port,
+                                .early = true,
                                 .up = up,
                                 .message = from_seed,
                                 .drained = seed_drained,

@@ -11,7 +11,8 @@ struct uplink {
     struct uplink_options o;
     char *host, *region;
     struct link *link; /* started or open */
-    bool open;
+    bool up;           /* up() was called, and down() was not */
+    bool open;         /* the other side has accepted us */
     struct timer retry;
     int attempt;
     int64_t open_since_ms;
@@ -55,6 +56,14 @@ static void again(struct uplink *u, const struct err *why, bool was_open)
     retry_later(u);
 }
 
+static void go_up(void *ctx, struct link *l)
+{
+    struct uplink *u = ctx;
+
+    u->up = true;
+    u->o.up(u->o.ctx, l);
+}
+
 static void opened(void *ctx, struct link *l)
 {
     struct uplink *u = ctx;
@@ -65,7 +74,8 @@ static void opened(void *ctx, struct link *l)
     if (u->region == NULL)
         u->region = mem_strdup(link_peer_id(l));
     log_info("connected to region %s at %s:%d", link_peer_id(l), u->host, u->o.port);
-    u->o.up(u->o.ctx, l);
+    if (!u->up)
+        go_up(u, l);
 }
 
 static void message(void *ctx, struct link *l, enum msg_type type, const void *msg)
@@ -85,14 +95,14 @@ static void drained(void *ctx, struct link *l)
 static void closed(void *ctx, struct link *l, const struct err *why)
 {
     struct uplink *u = ctx;
-    bool was_open = u->open;
+    bool was_open = u->open, was_up = u->up;
 
     /* One that accepts us and closes at once is not asked again at once, for ever. */
     if (was_open && loop_now_ms(u->o.loop) - u->open_since_ms >= UPLINK_STEADY_MS)
         u->attempt = 0;
     u->link = NULL;
-    u->open = false;
-    if (was_open)
+    u->open = u->up = false;
+    if (was_up)
         u->o.down(u->o.ctx, l);
     if (u->gone != NULL)
         u->gone(u->o.ctx);
@@ -107,8 +117,11 @@ static void connect_now(struct uplink *u)
     struct err err = ERR_INIT;
 
     if (link_connect(&u->link, u->o.loop, u->o.self, u->host, u->o.port, ROLE_REGION, u->region,
-                     &handler, u, &err) == 0)
+                     &handler, u, &err) == 0) {
+        if (u->o.early)
+            link_set_early(u->link, go_up);
         return;
+    }
     u->link = NULL;
     again(u, &err, false);
 }
@@ -126,14 +139,14 @@ void uplink_new(struct uplink **ret, const struct uplink_options *o)
 
 int uplink_send(struct uplink *u, enum msg_type type, const void *msg, struct err *err)
 {
-    if (!u->open)
+    if (!u->up)
         return err_set(err, ERR_UNREACHABLE, "the region node cannot be reached");
     return link_send(u->link, type, msg, err);
 }
 
 struct link *uplink_link(const struct uplink *u)
 {
-    return u->open ? u->link : NULL;
+    return u->up ? u->link : NULL;
 }
 
 void uplink_close(struct uplink *u, void (*gone)(void *ctx))

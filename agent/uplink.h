@@ -1,7 +1,7 @@
 /* uplink.h - the link to our region node, made again for ever.
  *
  *     uplink_new(&u, &options, &err)   starts to connect
- *     up(ctx, link)                    open: say MACHINE first, then all that is true now
+ *     up(ctx, link)                    open, or about to (early): say MACHINE first, then all that is true now
  *     message(ctx, link, type, msg)    everything that link does not handle itself
  *     down(ctx, link)                  lost; it connects again after link_backoff_ms()
  *
@@ -19,6 +19,9 @@ struct uplink_options {
     const char *host;
     int port;
     const char *region; /* the region node's name must be this; NULL: any, the first decides */
+    /* up() is called as soon as it is certain who is there, and what it says goes along with our HELLO. The
+     * other side may still refuse us: then down() follows. */
+    bool early;
     void (*up)(void *ctx, struct link *l);
     void (*message)(void *ctx, struct link *l, enum msg_type type, const void *msg);
     void (*drained)(void *ctx, struct link *l);

@@ -138,7 +138,7 @@ static int not_open(const struct link *l, struct err *err)
 
 int link_send(struct link *l, enum msg_type type, const void *msg, struct err *err)
 {
-    if (l->state != LINK_OPEN)
+    if (l->state != LINK_OPEN && !(l->state == LINK_HELLO && l->is_early))
         return not_open(l, err);
     return sent(l, link_pending(l) >= LINK_OUT_MAX ? over(l, err)
                                                    : queue(l, type, msg, LINK_OUT_MAX, err));
@@ -327,6 +327,15 @@ static int on_enrolled(struct link *l, const struct msg_enrolled *m, struct err 
     return enrol_answered(l->self, m, err);
 }
 
+static void greet(struct link *l)
+{
+    send_hello(l);
+    if (l->early == NULL)
+        return;
+    l->is_early = true;
+    l->early(l->ctx, l);
+}
+
 void link_secured(struct link *l)
 {
     bool enrols = !l->accepted && l->self->enrolment != NULL;
@@ -339,7 +348,7 @@ void link_secured(struct link *l)
         check_name(l, &err) < 0 || (enrols && ask_to_enrol(l, &err) < 0))
         link_close(l, err.code, err.text);
     else if (!l->accepted)
-        send_hello(l);
+        greet(l);
 }
 
 static int check_hello(struct link *l, const struct msg_hello *h, struct err *err)
@@ -510,6 +519,11 @@ static void on_timer(struct timer *t)
         err_set(&l->why, ERR_TIMEOUT, "not open after %lld ms: %s", (long long)l->self->open_ms,
                 waits[l->state]);
     link_end(l);
+}
+
+void link_set_early(struct link *l, void (*fn)(void *ctx, struct link *l))
+{
+    l->early = fn;
 }
 
 void link_set_low_water(struct link *l, size_t bytes)

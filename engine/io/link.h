@@ -116,6 +116,11 @@ MUST_CHECK int link_connect(struct link **ret, struct loop *loop, struct link_id
                             const char *host, int port, enum link_role role, const char *id,
                             const struct link_handler *handler, void *ctx, struct err *err);
 
+/* fn(ctx, l) is called when TLS has verified the other side and our HELLO goes out: what link_send() takes
+ * from then on goes right behind it, a round trip before opened(). If the link does not open, that is lost,
+ * and closed() tells. For one that link_connect() has just made. */
+void link_set_early(struct link *l, void (*fn)(void *ctx, struct link *l));
+
 /* Queues a message. -ERR_AGAIN: over LINK_OUT_MAX, nothing queued; drained() will tell.
  * -ERR_CANCELLED: the link is closing, closed() will tell. Other errors are our own bugs. */
 MUST_CHECK int link_send(struct link *l, enum msg_type type, const void *msg, struct err *err);

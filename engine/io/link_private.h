@@ -113,8 +113,10 @@ struct link {
     char *session_key;              /* what it resumes and is resumed by; NULL: accepted */
     bool accepted;
     const struct link_enrol *enrol; /* of the listener, or NULL; read while opening only */
-    bool enrolled;           /* got a certificate here: not refused, though it may never open */
-    bool vouched;            /* has proven to have that certificate's key: peer says who it is */
+    bool enrolled; /* got a certificate here: not refused, though it may never open */
+    bool vouched;  /* has proven to have that certificate's key: peer says who it is */
+    void (*early)(void *ctx, struct link *l); /* or NULL */
+    bool is_early;                            /* it was called: messages may be sent */
     bool awaits_certificate; /* has asked for one: before any HELLO comes ENROLLED */
     bool told;               /* opened() was called */
     bool resumed;            /* once there is no TLS to ask */

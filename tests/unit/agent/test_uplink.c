@@ -23,7 +23,7 @@ struct fix {
     bool (*wanted)(struct fix *f);
     struct timer guard, look;
     bool gone;
-    bool close_each;
+    bool close_each, early;
 };
 
 static void guard_fired(struct timer *t)
@@ -155,6 +155,7 @@ static void start(struct fix *f, struct link_identity *self, const char *region)
                                 .host = "127.0.0.1",
                                 .port = link_listener_port(f->listener),
                                 .region = region,
+                                .early = f->early,
                                 .up = up,
                                 .message = message,
                                 .drained = drained,
@@ -163,6 +164,11 @@ static void start(struct fix *f, struct link_identity *self, const char *region)
 
     uplink_new(&f->u, &o);
     assert_null(uplink_link(f->u));
+}
+
+static bool no_links(struct fix *f)
+{
+    return link_identity_links(f->agent) + link_identity_links(f->region) == 0;
 }
 
 static int teardown(void **state)
@@ -176,6 +182,9 @@ static int teardown(void **state)
     uplink_free(f->u);
     uplink_free(NULL);
     link_listener_close(f->listener);
+    f->gone = false;
+    f->wanted = no_links;
+    run(f);
     loop_free(f->loop);
     link_identity_free(f->agent);
     link_identity_free(f->region);
@@ -228,12 +237,39 @@ static void test_another_region(void **state)
     assert_int_equal(f->ups, 0);
 }
 
+static bool has_gone_up_twice(struct fix *f)
+{
+    return f->downs >= 2;
+}
+
+/* It says all that it has to say along with HELLO; if it is not let in, that is over each time. */
+static void test_early_and_refused(void **state)
+{
+    struct fix *f = *state;
+
+    f->early = true;
+    link_identity_deny(f->region, ROLE_AGENT, "m-01");
+    start(f, f->agent, "r1");
+    f->wanted = has_gone_up_twice;
+    run(f);
+    assert_int_equal(f->ups, f->downs);
+    assert_int_equal(f->messages + f->closed_early, 0);
+}
+
+static void test_early_comes_back(void **state)
+{
+    ((struct fix *)*state)->early = true;
+    test_comes_back(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closed_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_region, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_early_and_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_early_comes_back, setup, teardown),
     };
 
     log_setup("test", open("/dev/null", O_WRONLY | O_CLOEXEC));

@@ -18,6 +18,72 @@ static void wrong_certificate_authority(void **state)
     assert_int_equal(link_listener_refused(f->listener), 1);
 }
 
+/* What is said along with HELLO is there before the answer to that is. */
+static void say_early(void *ctx, struct link *l)
+{
+    struct end *e = ctx;
+    struct msg_leave m = { { { 1 } } };
+
+    assert_int_equal(e->opened, 0);
+    assert_int_equal(link_peer_role(l), ROLE_REGION);
+    assert_int_equal(link_send(l, MSG_LEAVE, &m, NULL), 0);
+    e->next++;
+}
+
+static void early_has_come(struct end *e, struct link *l, enum msg_type type, const void *msg)
+{
+    (void)msg;
+    assert_int_equal(type, MSG_LEAVE);
+    assert_int_equal(e->opened, 1);
+    assert_int_equal(e->f->client.opened, 0);
+    link_close(l, ERR_CANCELLED, "seen");
+}
+
+static void early_messages_come_with_hello(void **state)
+{
+    struct fix *f = *state;
+
+    f->stop_after_closed = 2;
+    f->server.on_message = early_has_come;
+    connect_as(f, f->agent, ROLE_REGION, NULL);
+    link_set_early(f->client.link, say_early);
+    loop_run(f->loop);
+    assert_int_equal(f->client.next, 1);
+    assert_int_equal(f->server.messages, 1);
+}
+
+/* Who may not come in has said it in vain. */
+static void early_messages_of_the_refused_are_dropped(void **state)
+{
+    struct fix *f = *state;
+
+    link_listener_close(f->listener);
+    listen_for(f, 1U << ROLE_REGION, 1000);
+    f->stop_after_closed = 1;
+    connect_as(f, f->agent, ROLE_REGION, NULL);
+    link_set_early(f->client.link, say_early);
+    loop_run(f->loop);
+    assert_int_equal(f->client.next, 1);
+    assert_int_equal(f->client.opened, 0);
+    assert_int_equal(f->client.why.code, ERR_DENIED);
+    until_refused(f);
+    assert_int_equal(f->server.opened + f->server.messages, 0);
+}
+
+/* To whom is not expected nothing is said. */
+static void no_early_message_to_a_stranger(void **state)
+{
+    struct fix *f = *state;
+
+    f->stop_after_closed = 1;
+    connect_as(f, f->agent, ROLE_REGION, "us");
+    link_set_early(f->client.link, say_early);
+    loop_run(f->loop);
+    assert_int_equal(f->client.next, 0);
+    assert_int_equal(f->client.opened, 0);
+    until_refused(f);
+}
+
 struct refusal {
     enum link_role expect;
     const char *id;
@@ -300,6 +366,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(wrong_certificate_authority),
+        T(early_messages_come_with_hello),
+        T(early_messages_of_the_refused_are_dropped),
+        T(no_early_message_to_a_stranger),
         T(wrong_role_or_id),
         T(lying_hello),
         T(cluster_mismatch),
