@@ -62,6 +62,7 @@ void link_start_tls(struct link *l, int fd, bool accept)
 {
     l->fd = fd;
     l->state = LINK_TLS;
+    link_socket_look(l);
     l->ssl = SSL_new(l->self->tls);
     if (l->ssl == NULL || !link_bio_set(l)) {
         tls_error(&l->why, ERR_INTERNAL, "set up TLS");
@@ -102,7 +103,7 @@ static int write_wire(struct link *l, struct err *why)
 
     if (len == 0)
         return 0;
-    n = send(l->fd, link_wire_front(l), len, MSG_NOSIGNAL | (l->out_bytes > 0 ? MSG_MORE : 0));
+    n = send(l->fd, link_wire_front(l), len, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         err_set(why, ERR_UNREACHABLE, "write: %s", strerror(errno));
         return -1;
@@ -250,7 +251,7 @@ static int write_some(struct link *l, struct err *why)
     int rc = 0;
 
     l->tls_wants_out = l->out_blocked = false;
-    while (rc == 0 && link_pending(l) > 0 && l->wired - before < LINK_TURN_BYTES) {
+    while (rc == 0 && link_pending(l) > 0 && l->wired - before < l->burst) {
         int wire;
 
         rc = encrypt_some(l, why);
@@ -258,6 +259,8 @@ static int write_some(struct link *l, struct err *why)
         rc = wire != 0 ? wire : rc;
     }
     l->out_blocked = link_pending(l) > 0;
+    if (l->wired >= l->look_at)
+        link_socket_look(l);
     return rc < 0 ? -1 : 0;
 }
 

@@ -1,7 +1,6 @@
 /* The accepting side: addresses, limits, and who was refused. */
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -28,17 +28,14 @@
 #include "io/tls.h"
 
 enum {
-    LINK_CLOSE_MS = 2000,      /* to flush and to see the peer's EOF */
-    LINK_TURN_BYTES = 1 << 20, /* read or written in one callback, then others have their turn */
-    /* Bytes that the kernel may hold and has not sent: what is to go next is decided late, and what it holds
-     * goes out as one burst, which a short queue before a slow link drops. */
-    LINK_UNSENT = 16 << 10,
+    LINK_CLOSE_MS = 2000,        /* to flush and to see the peer's EOF */
+    LINK_TURN_BYTES = 1 << 20,   /* read or written in one callback, then others have their turn */
     LINK_RECORD_BYTES = 16384,   /* one TLS record */
     LINK_RECORD_HEAD = 5,        /* what says how long it is */
     LINK_AHEAD_BYTES = 64 << 10, /* read with what is missing of a record */
     LINK_MARK_MIN = 2 << 10,     /* so much of a record is worth waiting for, or it comes at once */
     LINK_MARK_MAX = 17 << 10,    /* no record has more */
-    LINK_WIRE_BYTES = 3 * (LINK_RECORD_BYTES + 64), /* encrypted, and written in one go */
+    LINK_WIRE_BYTES = 2 * (LINK_RECORD_BYTES + 64), /* encrypted, and written in one go */
     LINK_WIRE_MAX = 256 << 10,                      /* encrypted, if the socket takes nothing */
     LINK_CONTROL_SLACK = 65536, /* BYE and PONG may exceed LINK_OUT_MAX by this */
     LINK_BLOCK_HEAD =
@@ -170,6 +167,9 @@ struct link {
     bool out_refused; /* a link_send() was answered -ERR_AGAIN: drained() is owed */
     uint64_t sent, received;
     uint64_t wired;                     /* bytes that the socket has taken */
+    size_t burst;                       /* as many as it is given at a time */
+    size_t held_bytes;                  /* as many as it may hold; 0: the kernel judges */
+    uint64_t look_at;                   /* wired: time for link_socket_look() */
     uint64_t tick_wired, tick_received; /* as they were at the last tick */
     uint64_t frames, tick_frames;       /* that came */
     uint64_t larges, tick_larges;       /* of these, in parts */
@@ -182,11 +182,16 @@ struct link {
 struct link *link_new(struct loop *loop, struct link_identity *self,
                       const struct link_handler *handler, void *ctx);
 void link_discard(struct link *l); /* one that was never started: no callback */
-void link_tune(int fd);            /* options of a socket on either side */
 void link_start_tls(struct link *l, int fd, bool accept); /* takes fd */
 void link_end(struct link *l);                            /* with l->why */
 void link_update_watch(struct link *l);
 void link_flush_soon(struct link *l);
+
+/* link_socket.c: the options of a socket on either side; and, to be called when it is connected and each time that
+ * look_at bytes are wired, how much the socket is to hold. */
+void link_tune(int fd);
+void link_socket_look(struct link *l);
+void link_socket_let_go(struct link *l); /* from now on the kernel judges */
 
 /* link_block.c */
 struct link_blocks *link_blocks_new(void);
