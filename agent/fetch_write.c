@@ -15,10 +15,7 @@
 #include "io/files.h"
 #include "store/unpack.h"
 
-enum job { JOB_NONE = 0, JOB_OPEN, JOB_TABLE, JOB_SEGMENTS, JOB_FINISH };
-
-/* Segments in a job: many are hashed in little more time than one, but each that is decoded takes room. */
-enum { DECODED_TOGETHER = 2 };
+enum job { JOB_NONE = 0, JOB_OPEN, JOB_TABLE, JOB_SEGMENT, JOB_FINISH };
 
 struct writer {
     struct writer_options o;
@@ -29,11 +26,11 @@ struct writer {
     struct placed *placed;
     struct full *full;            /* the pack's table, once its leaves are here */
     struct full_decoder *decoder; /* unless it is placed */
-    unsigned char *segments;      /* likewise: room for DECODED_TOGETHER */
+    unsigned char *bytes;         /* likewise: of a segment */
     int fd;                       /* the pack */
     char *staging, *tree, *pack_path, *mark;
-    enum job job; /* in the pool */
-    size_t next[PLACED_TOGETHER], nnext;
+    enum job job;  /* in the pool */
+    size_t next;   /* segment */
     size_t at;     /* where to look first */
     size_t seen;   /* leaves that were here when nothing could be done */
     bool *written; /* by segment: not to be looked at any more */
@@ -138,35 +135,28 @@ static int read_table(struct writer *w)
                      &w->err);
 }
 
-/* They lie where they should be. */
+/* It lies where it should be. */
 static int check_placed(struct writer *w)
 {
-    struct hash h[PLACED_TOGETHER];
-    int r = placed_hash(w->placed, w->next, w->nnext, h, &w->err);
+    struct hash h;
+    int r = placed_hash(w->placed, w->next, &h, &w->err);
 
-    for (size_t k = 0; r == 0 && k < w->nnext; k++) {
-        size_t i = w->next[k];
-
-        r = hash_equal(&h[k], &w->manifest->segments[i])
-                ? unpack_placed(w->unpack, i, &w->err)
-                : err_set(&w->err, ERR_CORRUPT, "segment %zu: its SHA-256 is not the manifest's",
-                          i);
-    }
-    return r;
+    if (r == 0 && !hash_equal(&h, &w->manifest->segments[w->next]))
+        r = err_set(&w->err, ERR_CORRUPT, "segment %zu: its digest is not the manifest's", w->next);
+    return r < 0 ? r : unpack_placed(w->unpack, w->next, &w->err);
 }
 
-static int write_segments(struct writer *w)
+static int write_segment(struct writer *w)
 {
     int r;
 
     if (w->placed != NULL)
         return check_placed(w);
-    r = full_read_segments(w->decoder, w->full, w->manifest, w->next, w->nnext, read_pack, w,
-                           w->segments, &w->err);
-    for (size_t k = 0; r == 0 && k < w->nnext; k++)
-        r = unpack_checked(w->unpack, w->next[k], w->segments + k * SEGMENT_BYTES,
-                           manifest_segment_bytes(w->manifest, w->next[k]), &w->err);
-    return r;
+    r = full_read_segment(w->decoder, w->full, w->manifest, w->next, read_pack, w, w->bytes,
+                          &w->err);
+    return r < 0 ? r
+                 : unpack_checked(w->unpack, w->next, w->bytes,
+                                  manifest_segment_bytes(w->manifest, w->next), &w->err);
 }
 
 /* The mark comes first: killed between the two, the next run finds the tree, and renames it. */
@@ -195,8 +185,8 @@ static void work_run(struct work *work)
         w->status = open_staged(w);
     else if (w->job == JOB_TABLE)
         w->status = read_table(w);
-    else if (w->job == JOB_SEGMENTS)
-        w->status = write_segments(w);
+    else if (w->job == JOB_SEGMENT)
+        w->status = write_segment(w);
     else
         w->status = finish(w);
 }
@@ -227,37 +217,27 @@ static bool table_is_here(const struct writer *w, const struct bitmap *have)
     return are_here(have, 0, (bytes + LEAF_BYTES - 1) / LEAF_BYTES);
 }
 
-/* Sets next; true: no segment is missing. */
-static bool choose_segments(struct writer *w, const struct bitmap *have)
+/* Sets next, if one can be written; true: no segment is missing. */
+static bool choose_segment(struct writer *w, const struct bitmap *have, bool *ret_chosen)
 {
-    size_t most = w->placed == NULL ? DECODED_TOGETHER : PLACED_TOGETHER;
     bool all = true;
 
-    w->nnext = 0;
-    for (size_t i = w->at; i < w->manifest->nsegments && w->nnext < most; i++) {
+    for (size_t i = w->at; i < w->manifest->nsegments && !*ret_chosen; i++) {
         w->written[i] = w->written[i] || !unpack_needed(w->unpack, i);
         if (w->written[i]) {
             w->at = all ? i + 1 : w->at;
             continue;
         }
         all = false;
-        if (is_here(w, have, i))
-            w->next[w->nnext++] = i;
+        *ret_chosen = is_here(w, have, i);
+        w->next = i;
     }
     return all;
 }
 
-/* So few wait for others? As many as there are to wait for, so that little is left to do at the end. */
-static bool may_wait(const struct writer *w)
-{
-    size_t most = w->placed == NULL ? DECODED_TOGETHER : PLACED_TOGETHER;
-
-    return w->nnext < most && w->nnext < unpack_needed_count(w->unpack) - w->nnext;
-}
-
 static enum job choose_from(struct writer *w, const struct bitmap *have, bool all_here)
 {
-    bool fetched = all_here || (w->fetched && w->placed == NULL);
+    bool fetched = all_here || (w->fetched && w->placed == NULL), chosen = false;
 
     if (w->complete != NULL || w->manifest->nsegments == 0)
         return w->fetched ? JOB_FINISH : JOB_NONE;
@@ -266,12 +246,12 @@ static enum job choose_from(struct writer *w, const struct bitmap *have, bool al
     w->seen = have->set;
     if (w->full == NULL)
         return table_is_here(w, have) ? JOB_TABLE : JOB_NONE;
-    if (choose_segments(w, have))
+    if (choose_segment(w, have, &chosen))
         return fetched ? JOB_FINISH : JOB_NONE;
-    if (w->nnext == 0 || (!fetched && may_wait(w)))
+    if (!chosen)
         return JOB_NONE;
     w->seen = SIZE_MAX; /* there may be more */
-    return JOB_SEGMENTS;
+    return JOB_SEGMENT;
 }
 
 static enum job choose(struct writer *w)
@@ -306,7 +286,7 @@ static bool may_be_damaged(const struct writer *w)
 {
     if (w->job == JOB_TABLE && (w->status == -ERR_NOT_FOUND || w->status == -ERR_INVALID))
         return true;
-    return (w->job == JOB_TABLE || w->job == JOB_SEGMENTS) && w->status == -ERR_CORRUPT;
+    return (w->job == JOB_TABLE || w->job == JOB_SEGMENT) && w->status == -ERR_CORRUPT;
 }
 
 /* look: some job has met with it, and nobody knows which leaves they are. */
@@ -432,7 +412,7 @@ struct placed *writer_place(struct writer *w, uint64_t pack_bytes)
         open_placed(w);
     if (w->placed == NULL) {
         w->decoder = full_decoder_new();
-        w->segments = mem_alloc(DECODED_TOGETHER * (size_t)SEGMENT_BYTES);
+        w->bytes = mem_alloc(SEGMENT_BYTES);
     }
     return w->placed;
 }
@@ -468,7 +448,7 @@ void writer_free(struct writer *w)
         close(w->fd);
     free(w->complete);
     free(w->written);
-    free(w->segments);
+    free(w->bytes);
     free(w->mark);
     free(w->pack_path);
     free(w->tree);

@@ -11,7 +11,7 @@
  *
  * The leaves of a pack that is the stream itself lie at their places already (store/placed.h): their
  * segments are read back and compared with the manifest. Of another one, segments are decoded, compared
- * and written. One job at a time in the work pool, of a few segments: so the loop stays free, and two
+ * and written. One job at a time in the work pool, of one segment: so the loop stays free, and two
  * threads never meet in unpack. What this disk has damaged meanwhile is asked for again. */
 #ifndef AGENT_FETCH_WRITE_H
 #define AGENT_FETCH_WRITE_H

@@ -8,9 +8,6 @@
 #include "delta/decode.h"
 #include "io/files.h"
 
-/* Segments of a full pack: two are hashed in little more time than one. */
-enum { TOGETHER = 2 };
-
 struct offer {
     struct hash pack, target, base;
     enum pack_kind kind;
@@ -305,7 +302,7 @@ struct giving {
     const struct offer_use *use;
     size_t refused;
     int fd;
-    unsigned char *segments; /* room for TOGETHER */
+    unsigned char *bytes; /* of a segment */
 };
 
 static int read_base(void *ctx, size_t entry, void *data, size_t len, uint64_t offset,
@@ -320,7 +317,7 @@ static int read_base(void *ctx, size_t entry, void *data, size_t len, uint64_t o
 static int decode_delta(struct giving *g, struct delta_decoder *decoder, size_t i)
 {
     struct err why = ERR_INIT;
-    int r = delta_read_segment(decoder, i, g->segments, &why);
+    int r = delta_read_segment(decoder, i, g->bytes, &why);
 
     if (r < 0) {
         if (g->refused++ == 0)
@@ -336,53 +333,37 @@ static bool is_wanted(const struct giving *g, size_t i)
     return unpack_needed(g->use->unpack, i) && bitmap_get(g->use->take, i);
 }
 
-static int write_segment(struct giving *g, size_t i, size_t k, struct err *err)
+static int write_segment(struct giving *g, size_t i, struct err *err)
 {
-    return unpack_checked(g->use->unpack, i, g->segments + k * SEGMENT_BYTES,
+    return unpack_checked(g->use->unpack, i, g->bytes,
                           manifest_segment_bytes(g->use->target->manifest, i), err);
 }
 
-static int give_delta(struct giving *g, struct delta_decoder *decoder, const size_t *segments,
-                      size_t n, struct err *err)
+static int give_one(struct giving *g, struct delta_decoder *delta, struct full_decoder *full,
+                    size_t i, struct err *err)
 {
-    int r = 0;
+    int r;
 
-    for (size_t k = 0; r == 0 && k < n; k++) {
-        if (decode_delta(g, decoder, segments[k]) == 0)
-            r = write_segment(g, segments[k], 0, err);
-    }
-    return r;
-}
-
-static int give_full(struct giving *g, struct full_decoder *decoder, const size_t *segments,
-                     size_t n, struct err *err)
-{
-    int r = full_read_segments(decoder, g->o->full, g->use->target->manifest, segments, n,
-                               read_pack, &g->fd, g->segments, err);
-
-    for (size_t k = 0; r == 0 && k < n; k++)
-        r = write_segment(g, segments[k], k, err);
-    return r;
+    if (delta != NULL)
+        return decode_delta(g, delta, i) < 0 ? 0 : write_segment(g, i, err);
+    r = full_read_segment(full, g->o->full, g->use->target->manifest, i, read_pack, &g->fd,
+                          g->bytes, err);
+    return r < 0 ? r : write_segment(g, i, err);
 }
 
 static int give_all(struct giving *g, struct delta_decoder *delta, struct full_decoder *full,
                     struct err *err)
 {
     const struct manifest *m = g->use->target->manifest;
-    size_t some[TOGETHER], n = 0;
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < m->nsegments; i++) {
-        if (is_wanted(g, i)) {
-            atomic_fetch_add(g->use->done_bytes, manifest_segment_bytes(m, i));
-            some[n++] = i;
-        }
-        if (n == 0 || (n < TOGETHER && i + 1 < m->nsegments))
+        if (!is_wanted(g, i))
             continue;
         if (atomic_load(g->use->cancelled))
             return err_set(err, ERR_CANCELLED, "another release is wanted");
-        r = delta != NULL ? give_delta(g, delta, some, n, err) : give_full(g, full, some, n, err);
-        n = 0;
+        atomic_fetch_add(g->use->done_bytes, manifest_segment_bytes(m, i));
+        r = give_one(g, delta, full, i, err);
     }
     return r;
 }
@@ -396,9 +377,9 @@ static int give(struct giving *g, struct err *err)
     struct full_decoder *full = delta != NULL ? NULL : full_decoder_new();
     int r;
 
-    g->segments = mem_alloc(TOGETHER * (size_t)SEGMENT_BYTES);
+    g->bytes = mem_alloc(SEGMENT_BYTES);
     r = give_all(g, delta, full, err);
-    free(g->segments);
+    free(g->bytes);
     delta_decoder_free(delta);
     full_decoder_free(full);
     return blame(r, err);

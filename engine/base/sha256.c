@@ -10,8 +10,6 @@
 #include "base/sha256_lanes.h"
 #include "base/sha256_x86.h"
 
-_Static_assert((int)SHA256_TOGETHER == (int)SHA256_LANES, "as many as are best");
-
 struct sha256 {
     uint32_t h[SHA256_WORDS];
     uint64_t bytes;                    /* so far */
@@ -195,39 +193,6 @@ static void add_lanes(struct lane *lanes, size_t n)
     }
 }
 
-/* Bytes that make up no block wait in their digest. */
-static void add_some(struct sha256 *const *s, const unsigned char *const *data, const size_t *len,
-                     size_t n)
-{
-    struct lane lanes[SHA256_LANES];
-
-    for (size_t i = 0; i < n; i++) {
-        size_t begun = fill(s[i], data[i], len[i]);
-
-        lanes[i] = (struct lane){ s[i], data[i] + begun, (len[i] - begun) / SHA256_BLOCK };
-    }
-    add_lanes(lanes, n);
-    for (size_t i = 0; i < n; i++)
-        add_blocks(s[i], lanes[i].data, (size_t)(data[i] + len[i] - lanes[i].data));
-}
-
-void sha256_add_many(struct sha256 *const *s, const unsigned char *const *data, const size_t *len,
-                     size_t n)
-{
-    bool here = true;
-
-    for (size_t i = 0; i < n; i++)
-        here = here && s[i]->ctx == NULL;
-    for (size_t i = 0; i < n && !here; i++)
-        sha256_add(s[i], data[i], len[i]);
-    if (!here)
-        return;
-    for (size_t i = 0, part; i < n; i += part) {
-        part = n - i < SHA256_LANES ? n - i : SHA256_LANES;
-        add_some(s + i, data + i, len + i, part);
-    }
-}
-
 static void put_big_endian(unsigned char *out, uint64_t v, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
@@ -279,41 +244,30 @@ struct hash sha256_of(const void *data, size_t len)
     return finish(&s);
 }
 
-void sha256_of_many(const unsigned char *const *data, const size_t *len, size_t n, struct hash *ret)
+/* n: at most SHA256_LANES. */
+static void of_some(const unsigned char *const *data, const size_t *len, size_t n, struct hash *ret)
 {
     struct sha256 digests[SHA256_LANES];
-    struct sha256 *s[SHA256_LANES];
+    struct lane lanes[SHA256_LANES];
 
-    for (size_t i = 0; i < n && !sha256_x86_there(); i++)
-        ret[i] = sha256_of(data[i], len[i]);
-    for (size_t i = 0; i < n && sha256_x86_there(); i += SHA256_LANES) {
-        size_t part = n - i < SHA256_LANES ? n - i : SHA256_LANES;
-
-        for (size_t k = 0; k < part; k++) {
-            s[k] = &digests[k];
-            digests[k].ctx = NULL;
-            start(s[k]);
-        }
-        add_some(s, data + i, len + i, part);
-        for (size_t k = 0; k < part; k++)
-            ret[i + k] = finish(s[k]);
+    for (size_t i = 0; i < n; i++) {
+        digests[i].ctx = NULL;
+        start(&digests[i]);
+        lanes[i] = (struct lane){ &digests[i], data[i], len[i] / SHA256_BLOCK };
+    }
+    add_lanes(lanes, n);
+    for (size_t i = 0; i < n; i++) {
+        add_blocks(&digests[i], lanes[i].data, len[i] % SHA256_BLOCK);
+        ret[i] = finish(&digests[i]);
     }
 }
 
-void sha256_of_two(const void *a, size_t len_a, const void *b, size_t len_b, struct hash ret[2])
+void sha256_of_many(const unsigned char *const *data, const size_t *len, size_t n, struct hash *ret)
 {
-    struct sha256 x = { .ctx = NULL }, y = { .ctx = NULL };
-
-    if (!sha256_x86_there()) {
-        ret[0] = sha256_of(a, len_a);
-        ret[1] = sha256_of(b, len_b);
-        return;
-    }
-    start(&x);
-    start(&y);
-    sha256_add_two(&x, a, len_a, &y, b, len_b);
-    ret[0] = finish(&x);
-    ret[1] = finish(&y);
+    for (size_t i = 0; i < n && !sha256_x86_there(); i++)
+        ret[i] = sha256_of(data[i], len[i]);
+    for (size_t i = 0; i < n && sha256_x86_there(); i += SHA256_LANES)
+        of_some(data + i, len + i, n - i < SHA256_LANES ? n - i : SHA256_LANES, ret + i);
 }
 
 bool hash_equal(const struct hash *a, const struct hash *b)

@@ -1,8 +1,9 @@
-/* sha256.h - SHA-256 digests: the name of every artifact, pack, release and segment.
+/* sha256.h - SHA-256 digests: the name of every artifact, pack and release, and of what trees of digests
+ * are made (merkle.h).
  *
  * FIPS 180-4, by the processor's SHA instructions (sha256_x86.h), else by libcrypto. With them, two
- * digests that are made side by side cost a third more than one: the calls named _two are for that. With
- * AVX-512 besides (sha256_lanes.h), sixteen cost a third of what they do one by one: the calls named _many.
+ * digests that are made side by side cost a third more than one: sha256_add_two() is for that. With
+ * AVX-512 besides (sha256_lanes.h), sixteen cost a third of what they do one by one: sha256_of_many().
  * Where there are none, they do one after the other. */
 #ifndef BASE_SHA256_H
 #define BASE_SHA256_H
@@ -29,14 +30,8 @@ struct hash sha256_of(const void *data, size_t len);
 /* a and b are not the same digest; their data may be, and is then read once. */
 void sha256_add_two(struct sha256 *a, const void *data_a, size_t len_a, struct sha256 *b,
                     const void *data_b, size_t len_b);
-void sha256_of_two(const void *a, size_t len_a, const void *b, size_t len_b, struct hash ret[2]);
 
-/* So many digests at a time are best: with AVX-512 they take little more time than six. */
-enum { SHA256_TOGETHER = 16 };
-
-/* n digests, no two of them the same; best SHA256_TOGETHER at a time, of data of equal lengths. */
-void sha256_add_many(struct sha256 *const *s, const unsigned char *const *data, const size_t *len,
-                     size_t n);
+/* n digests; best 16 at a time, of data of equal lengths. */
 void sha256_of_many(const unsigned char *const *data, const size_t *len, size_t n,
                     struct hash *ret);
 

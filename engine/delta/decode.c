@@ -315,42 +315,21 @@ static int decode(struct delta_decoder *d, size_t i, unsigned char *out, struct 
     return assemble(d, i, out, err);
 }
 
-/* r: of decoding. Nobody can use what nobody vouches for. */
-static int vouch(const struct delta_decoder *d, size_t i, const struct hash *h, unsigned char *out,
-                 int r, struct err *err)
-{
-    if (r == 0 && !hash_equal(h, &d->o.target->segments[i]))
-        r = err_set(err, ERR_CORRUPT, "its SHA-256 is not the manifest's");
-    if (r == 0)
-        return 0;
-    memset(out, 0, manifest_segment_bytes(d->o.target, i));
-    return err_wrap(err, "segment %zu", i);
-}
-
 int delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out, struct err *err)
 {
-    struct hash h = { { 0 } };
+    size_t raw = manifest_segment_bytes(d->o.target, i);
+    struct hash h;
     int r = decode(d, i, out, err);
 
+    if (r == 0) {
+        h = merkle_segment(out, raw);
+        if (!hash_equal(&h, &d->o.target->segments[i]))
+            r = err_set(err, ERR_CORRUPT, "its digest is not the manifest's");
+    }
     if (r == 0)
-        h = sha256_of(out, manifest_segment_bytes(d->o.target, i));
-    return vouch(d, i, &h, out, r, err);
-}
-
-int delta_read_two(struct delta_decoder *d, size_t i, unsigned char *out_i, size_t k,
-                   unsigned char *out_k, struct err *err)
-{
-    struct hash h[2] = { { { 0 } }, { { 0 } } };
-    int r = decode(d, i, out_i, err);
-
-    if (r < 0)
-        return vouch(d, i, &h[0], out_i, r, err);
-    r = decode(d, k, out_k, err);
-    if (r == 0)
-        sha256_of_two(out_i, manifest_segment_bytes(d->o.target, i), out_k,
-                      manifest_segment_bytes(d->o.target, k), h);
-    r = vouch(d, k, &h[1], out_k, r, err);
-    return r < 0 ? r : vouch(d, i, &h[0], out_i, 0, err);
+        return 0;
+    memset(out, 0, raw); /* nobody can use what nobody vouches for */
+    return err_wrap(err, "segment %zu", i);
 }
 
 int delta_check_copy(struct delta_decoder *d, size_t i, struct err *err)

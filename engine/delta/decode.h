@@ -7,7 +7,7 @@
  *
  * Each segment stands alone: when the decoder says no to one of them (its base file is missing or is
  * not what it was, its payload has not arrived), it is taken from the full pack, and the others are
- * not affected. What is handed out has the SHA-256 that the manifest names.
+ * not affected. What is handed out has the digest that the manifest names.
  *
  * Memory: at most 64 MiB (typically 20), besides manifests and table. One thread at a time. */
 #ifndef DELTA_DECODE_H
@@ -33,11 +33,6 @@ void delta_decoder_free(struct delta_decoder *d);
  * are those of the read functions. */
 MUST_CHECK int delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out,
                                   struct err *err);
-/* Two at once, whose digests then take less time than one after the other. If one of them cannot be
- * decoded, neither is to be used. */
-MUST_CHECK int delta_read_two(struct delta_decoder *d, size_t i, unsigned char *out_i, size_t k,
-                              unsigned char *out_k, struct err *err);
-
 /* Is everything that the copy i (SEGMENT_COPY) wants in the base, by the digests of both manifests?
  * Reads nothing: whoever has compared or hashed the files needs no more to know that it decodes. */
 MUST_CHECK int delta_check_copy(struct delta_decoder *d, size_t i, struct err *err);

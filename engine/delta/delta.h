@@ -28,7 +28,7 @@
  * streams' bytes. coder.h says what they mean. Its covers are those of its groups, cut at its ends.
  *
  * The manifests of both artifacts are at hand when a pack is used; the target's is the authority:
- * nothing is handed out unless its SHA-256 is right. A base whose bytes are not what they should be
+ * nothing is handed out unless its digest is right. A base whose bytes are not what they should be
  * is found by that too. Limits are below; whatever breaks one is refused before memory is taken. */
 #ifndef DELTA_DELTA_H
 #define DELTA_DELTA_H

@@ -283,15 +283,6 @@ static int decode(struct full_decoder *d, const struct full_segment *s, size_t r
     return 0;
 }
 
-static int check_digest(const struct manifest *m, size_t i, const struct hash *h,
-                        unsigned char *out, struct err *err)
-{
-    if (hash_equal(h, &m->segments[i]))
-        return 0;
-    memset(out, 0, manifest_segment_bytes(m, i)); /* nobody can use what nobody vouches for */
-    return err_set(err, ERR_CORRUPT, "segment %zu: its SHA-256 is not the manifest's", i);
-}
-
 int full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
                       size_t i, pack_read_at read, void *ctx, unsigned char *out, struct err *err)
 {
@@ -300,43 +291,11 @@ int full_read_segment(struct full_decoder *d, const struct full *f, const struct
 
     if (decode(d, &f->segments[i], raw, read, ctx, out, err) < 0)
         return err_wrap(err, "segment %zu", i);
-    h = sha256_of(out, raw);
-    return check_digest(m, i, &h, out, err);
-}
-
-static int read_two(struct full_decoder *d, const struct full *f, const struct manifest *m,
-                    const size_t *segments, pack_read_at read, void *ctx, unsigned char *out,
-                    struct err *err)
-{
-    unsigned char *outs[2] = { out, out + SEGMENT_BYTES };
-    struct hash h[2];
-    int r = 0;
-
-    for (size_t k = 0; k < 2; k++) {
-        size_t i = segments[k];
-
-        if (decode(d, &f->segments[i], manifest_segment_bytes(m, i), read, ctx, outs[k], err) < 0)
-            return err_wrap(err, "segment %zu", i);
-    }
-    sha256_of_two(outs[0], manifest_segment_bytes(m, segments[0]), outs[1],
-                  manifest_segment_bytes(m, segments[1]), h);
-    for (size_t k = 0; r == 0 && k < 2; k++)
-        r = check_digest(m, segments[k], &h[k], outs[k], err);
-    return r;
-}
-
-int full_read_segments(struct full_decoder *d, const struct full *f, const struct manifest *m,
-                       const size_t *segments, size_t n, pack_read_at read, void *ctx,
-                       unsigned char *out, struct err *err)
-{
-    int r = 0;
-
-    for (size_t k = 0; r == 0 && k + 1 < n; k += 2)
-        r = read_two(d, f, m, segments + k, read, ctx, out + k * SEGMENT_BYTES, err);
-    if (r == 0 && n % 2 != 0)
-        r = full_read_segment(d, f, m, segments[n - 1], read, ctx, out + (n - 1) * SEGMENT_BYTES,
-                              err);
-    return r;
+    h = merkle_segment(out, raw);
+    if (hash_equal(&h, &m->segments[i]))
+        return 0;
+    memset(out, 0, raw); /* nobody can use what nobody vouches for */
+    return err_set(err, ERR_CORRUPT, "segment %zu: its digest is not the manifest's", i);
 }
 
 void full_segment_leaves(const struct full *f, size_t i, uint32_t *ret_first, uint32_t *ret_count)

@@ -12,7 +12,7 @@
  * Encoding is one pass over the stream: payloads are written behind the place of the table, whose
  * size follows from the number of segments, and full_encoder_finish() writes the table last.
  *
- * Decoding never hands out bytes whose SHA-256 is not the manifest's. Memory of an encoder or
+ * Decoding never hands out bytes whose digest is not the manifest's. Memory of an encoder or
  * decoder: at most 16 MiB, whatever the size of the artifact (and 5 bytes a segment).
  *
  * Pure: bytes go through callbacks. Nothing here is shared between threads. */
@@ -86,13 +86,6 @@ void full_decoder_free(struct full_decoder *d);
 MUST_CHECK int full_read_segment(struct full_decoder *d, const struct full *f,
                                  const struct manifest *m, size_t i, pack_read_at read, void *ctx,
                                  unsigned char *out, struct err *err);
-
-/* n segments, one after the other into out, each with room for SEGMENT_BYTES: two are hashed in little more
- * time than one. */
-MUST_CHECK int full_read_segments(struct full_decoder *d, const struct full *f,
-                                  const struct manifest *m, const size_t *segments, size_t n,
-                                  pack_read_at read, void *ctx, unsigned char *out,
-                                  struct err *err);
 
 /* The leaves that hold segment i's payload: *ret_first and *ret_count (>= 1). */
 void full_segment_leaves(const struct full *f, size_t i, uint32_t *ret_first, uint32_t *ret_count);

@@ -43,16 +43,16 @@ static bool is_made(const struct applying *a, const char *path)
     return made;
 }
 
-/* Some segments that follow each other: decoded while those before them are written. */
-struct batch {
-    size_t i, n;
+/* A segment: decoded while the one before it is written. */
+struct handed {
+    size_t i; /* NO_SEGMENT: none */
     unsigned char *data;
 };
 
 struct relay {
     struct applying *a;
-    struct batch next, ready; /* n 0: none */
-    int status[2];            /* of decoding, of writing */
+    struct handed next, ready;
+    int status[2]; /* of decoding, of writing */
     struct err err[2];
 };
 
@@ -65,29 +65,16 @@ struct work {
     struct err err[CREW_MAX + 1];
 };
 
+#define NO_SEGMENT SIZE_MAX
+
 enum { JOB_HASH, JOB_DECODE }; /* and any number that hash, too */
 
-/* The first segments from i on that are needed. */
-static void choose(const struct applying *a, struct batch *b, size_t i)
+/* The first segment from i on that is needed. */
+static size_t choose(const struct applying *a, size_t i)
 {
-    size_t end = a->pack.m->nsegments;
-
-    while (i < end && !unpack_needed(a->unpack, i))
+    while (i < a->pack.m->nsegments && !unpack_needed(a->unpack, i))
         i++;
-    b->i = i;
-    for (b->n = 0; b->n < PACK_SOURCE_TOGETHER && i < end && unpack_needed(a->unpack, i); i++)
-        b->n++;
-}
-
-/* The decoder vouches for what it gives: it is not hashed again. */
-static int write_batch(struct applying *a, const struct batch *b, struct err *err)
-{
-    int r = 0;
-
-    for (size_t k = 0; r == 0 && k < b->n; k++)
-        r = unpack_checked(a->unpack, b->i + k, b->data + k * SEGMENT_BYTES,
-                           manifest_segment_bytes(a->pack.m, b->i + k), err);
-    return r;
+    return i < a->pack.m->nsegments ? i : NO_SEGMENT;
 }
 
 static void relay_job(void *arg, size_t job, unsigned worker)
@@ -95,17 +82,18 @@ static void relay_job(void *arg, size_t job, unsigned worker)
     struct relay *r = arg;
 
     (void)worker;
-    if (job == 0 && r->next.n > 0)
-        r->status[0] =
-            pack_source_read_some(r->a->source, r->next.i, r->next.n, r->next.data, &r->err[0]);
-    if (job == 1)
-        r->status[1] = write_batch(r->a, &r->ready, &r->err[1]);
+    if (job == 0 && r->next.i != NO_SEGMENT)
+        r->status[0] = pack_source_read(r->a->source, r->next.i, r->next.data, &r->err[0]);
+    if (job == 1 &&
+        r->ready.i != NO_SEGMENT) /* the decoder vouches for it: it is not hashed again */
+        r->status[1] = unpack_checked(r->a->unpack, r->ready.i, r->ready.data,
+                                      manifest_segment_bytes(r->a->pack.m, r->ready.i), &r->err[1]);
 }
 
 /* Decodes `next` and writes `ready`, which then change places. */
 static int relay_step(struct relay *r, const struct delta_pool *pool, struct err *err)
 {
-    struct batch written = r->ready;
+    struct handed written = r->ready;
 
     delta_each(pool, 2, relay_job, r);
     for (int i = 1; i >= 0; i--) {
@@ -114,7 +102,7 @@ static int relay_step(struct relay *r, const struct delta_pool *pool, struct err
     }
     r->ready = r->next;
     r->next.data = written.data;
-    choose(r->a, &r->next, r->ready.i + r->ready.n);
+    r->next.i = r->ready.i == NO_SEGMENT ? NO_SEGMENT : choose(r->a, r->ready.i + 1);
     return 0;
 }
 
@@ -138,15 +126,6 @@ static bool is_over(const struct applying *a)
     return a->base_check != NULL && base_check_is_stopped(a->base_check);
 }
 
-static uint64_t batch_bytes(const struct applying *a, const struct batch *b)
-{
-    uint64_t bytes = 0;
-
-    for (size_t k = 0; k < b->n; k++)
-        bytes += manifest_segment_bytes(a->pack.m, b->i + k);
-    return bytes;
-}
-
 static int decode_all(struct work *w, struct err *err)
 {
     struct applying *a = w->a;
@@ -154,13 +133,14 @@ static int decode_all(struct work *w, struct err *err)
     struct relay relay = { .a = a };
     int r = 0;
 
-    relay.next.data = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
-    relay.ready.data = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
-    choose(a, &relay.next, 0);
+    relay.next = (struct handed){ choose(a, 0), mem_alloc(SEGMENT_BYTES) };
+    relay.ready = (struct handed){ NO_SEGMENT, mem_alloc(SEGMENT_BYTES) };
     while (!is_over(a)) {
-        if (advance(w, batch_bytes(a, &relay.ready)) < 0)
+        size_t i = relay.ready.i;
+
+        if (advance(w, i == NO_SEGMENT ? 0 : manifest_segment_bytes(a->pack.m, i)) < 0)
             r = err_set(err, ERR_CANCELLED, "stopped");
-        if (r < 0 || relay.next.n + relay.ready.n == 0)
+        if (r < 0 || (i == NO_SEGMENT && relay.next.i == NO_SEGMENT))
             break;
         r = relay_step(&relay, &pool, err);
     }

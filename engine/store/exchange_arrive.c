@@ -15,7 +15,7 @@
  * leaves come fast, the first one waits a little for others; where they are rare, it is not kept waiting: the
  * neighbours want it. */
 enum {
-    BATCH = SHA256_TOGETHER,
+    BATCH = 16,
     BATCHES = 2, /* in the pool; the second one if it is full */
     GATHER_MS = 10,
     RARE_US = 3000, /* between leaves, on average; of which no gap counts more than */
@@ -45,10 +45,12 @@ struct batch {
     size_t count;
 };
 
-static void arrival_keep(struct arrival *a, const struct hash *h)
+static void arrival_keep(struct arrival *a)
 {
+    struct hash h = merkle_leaf(a->bytes, a->len);
+
     a->sum = checksum_of(a->bytes, a->len);
-    if (!hash_equal(h, &a->p->index->leaves[a->leaf]))
+    if (!hash_equal(&h, &a->p->index->leaves[a->leaf]))
         a->status = err_set(&a->err, ERR_CORRUPT, "leaf %u of pack %.12s does not match its digest",
                             a->leaf, a->p->hex);
     else
@@ -58,17 +60,9 @@ static void arrival_keep(struct arrival *a, const struct hash *h)
 static void batch_run(struct work *w)
 {
     struct batch *b = CONTAINER_OF(w, struct batch, work);
-    const unsigned char *bytes[BATCH];
-    size_t len[BATCH];
-    struct hash h[BATCH];
 
-    for (size_t i = 0; i < b->count; i++) {
-        bytes[i] = b->of[i]->bytes;
-        len[i] = b->of[i]->len;
-    }
-    sha256_of_many(bytes, len, b->count, h);
     for (size_t i = 0; i < b->count; i++)
-        arrival_keep(b->of[i], &h[i]);
+        arrival_keep(b->of[i]);
 }
 
 static struct exchange_link *link_from(struct exchange *x, bool is_seed, const char *id)

@@ -34,47 +34,24 @@ static void read_bitmaps(const struct opening *o, struct bitmap *named, struct b
     free(bytes);
 }
 
-/* Leaves that are read, and hashed side by side. */
-struct check {
-    unsigned char *room; /* for so many leaves */
-    const unsigned char *data[SHA256_TOGETHER];
-    size_t leaf[SHA256_TOGETHER], len[SHA256_TOGETHER], count;
-};
-
-/* Those that have been read: what is right is here. */
-static void check_read(struct opening *o, struct check *c)
-{
-    struct exchange_pack *p = o->p;
-    struct hash h[SHA256_TOGETHER];
-
-    sha256_of_many(c->data, c->len, c->count, h);
-    for (size_t k = 0; k < c->count; k++) {
-        if (!hash_equal(&h[k], &p->index->leaves[c->leaf[k]]))
-            continue;
-        p->sums[c->leaf[k]] = checksum_of(c->data[k], c->len[k]); /* p is nobody else's yet */
-        bitmap_put(&o->have, c->leaf[k], true);
-    }
-    c->count = 0;
-}
-
 static void check_named(struct opening *o, const struct bitmap *named)
 {
-    struct check c = { .room = mem_realloc(NULL, SHA256_TOGETHER * (size_t)LEAF_BYTES) };
+    struct exchange_pack *p = o->p; /* nobody else's yet */
+    unsigned char *bytes = mem_realloc(NULL, LEAF_BYTES);
 
     for (size_t i = 0; i < named->bits; i++) {
-        unsigned char *bytes = c.room + c.count * LEAF_BYTES;
-        size_t len = pack_leaf_bytes(o->p->index, i);
+        size_t len = pack_leaf_bytes(p->index, i);
+        struct hash h;
 
-        if (!bitmap_get(named, i) || pack_read(o->p, bytes, len, i * LEAF_BYTES, NULL) < 0)
+        if (!bitmap_get(named, i) || pack_read(p, bytes, len, i * LEAF_BYTES, NULL) < 0)
             continue;
-        c.data[c.count] = bytes;
-        c.leaf[c.count] = i;
-        c.len[c.count++] = len;
-        if (c.count == SHA256_TOGETHER)
-            check_read(o, &c);
+        h = merkle_leaf(bytes, len);
+        if (!hash_equal(&h, &p->index->leaves[i]))
+            continue;
+        p->sums[i] = checksum_of(bytes, len);
+        bitmap_put(&o->have, i, true);
     }
-    check_read(o, &c);
-    free(c.room);
+    free(bytes);
 }
 
 /* Which leaves does the bitmap of an earlier run name, and are they really there? */

@@ -6,31 +6,16 @@
 #include "base/checksum.h"
 #include "base/mem.h"
 
-static size_t together(const struct pack_index *x, size_t first)
+/* leaf: room for one. */
+static int hash_leaf(const struct pack_index *x, size_t i, pack_read_at read, void *ctx,
+                     unsigned char *leaf, struct hash *ret, struct err *err)
 {
-    return x->nleaves - first < SHA256_TOGETHER ? x->nleaves - first : SHA256_TOGETHER;
-}
+    size_t len = pack_leaf_bytes(x, i);
+    int r = read(ctx, leaf, len, (uint64_t)i * LEAF_BYTES, err);
 
-/* Leaves first to first + n - 1; sums: as of checksum_of(), or NULL. room: for so many leaves. */
-static int hash_leaves(const struct pack_index *x, size_t first, size_t n, pack_read_at read,
-                       void *ctx, unsigned char *room, struct hash *ret, uint64_t *sums,
-                       struct err *err)
-{
-    const unsigned char *data[SHA256_TOGETHER];
-    size_t len[SHA256_TOGETHER];
-
-    for (size_t k = 0; k < n; k++) {
-        unsigned char *leaf = room + k * LEAF_BYTES;
-
-        data[k] = leaf;
-        len[k] = pack_leaf_bytes(x, first + k);
-        if (read(ctx, leaf, len[k], (uint64_t)(first + k) * LEAF_BYTES, err) < 0)
-            return -(int)err->code;
-        if (sums != NULL)
-            sums[k] = checksum_of(leaf, len[k]);
-    }
-    sha256_of_many(data, len, n, ret);
-    return 0;
+    if (r == 0)
+        *ret = merkle_leaf(leaf, len);
+    return r;
 }
 
 int pack_index_make_sums(struct buf *out, enum pack_kind kind, const struct hash *base,
@@ -38,7 +23,7 @@ int pack_index_make_sums(struct buf *out, enum pack_kind kind, const struct hash
                          void *ctx, uint64_t **ret_sums, struct err *err)
 {
     struct pack_index x = { .kind = kind, .base = *base, .target = *target, .bytes = pack_bytes };
-    unsigned char *room;
+    unsigned char *leaf;
     uint64_t *sums;
     int r = 0;
 
@@ -46,11 +31,14 @@ int pack_index_make_sums(struct buf *out, enum pack_kind kind, const struct hash
     if (x.nleaves > LEAVES_MAX)
         return err_set(err, ERR_LIMIT, "a pack of %zu leaves, at most %d may be", x.nleaves,
                        LEAVES_MAX);
-    room = mem_realloc(NULL, together(&x, 0) * LEAF_BYTES);
+    leaf = mem_alloc(LEAF_BYTES);
     x.leaves = mem_calloc(x.nleaves, sizeof(*x.leaves));
     sums = mem_calloc(x.nleaves, sizeof(*sums));
-    for (size_t i = 0; r == 0 && i < x.nleaves; i += SHA256_TOGETHER)
-        r = hash_leaves(&x, i, together(&x, i), read, ctx, room, x.leaves + i, sums + i, err);
+    for (size_t i = 0; r == 0 && i < x.nleaves; i++) {
+        r = hash_leaf(&x, i, read, ctx, leaf, &x.leaves[i], err);
+        if (r == 0)
+            sums[i] = checksum_of(leaf, pack_leaf_bytes(&x, i));
+    }
     if (r == 0)
         pack_index_encode(out, &x);
     if (r == 0)
@@ -58,7 +46,7 @@ int pack_index_make_sums(struct buf *out, enum pack_kind kind, const struct hash
     else
         free(sums);
     free(x.leaves);
-    free(room);
+    free(leaf);
     return r;
 }
 
@@ -73,20 +61,17 @@ int pack_index_make(struct buf *out, enum pack_kind kind, const struct hash *bas
 
 int pack_check_leaves(const struct pack_index *x, pack_read_at read, void *ctx, struct err *err)
 {
-    unsigned char *room = mem_realloc(NULL, together(x, 0) * LEAF_BYTES);
-    struct hash h[SHA256_TOGETHER];
+    unsigned char *leaf = mem_alloc(LEAF_BYTES);
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < x->nleaves; i += SHA256_TOGETHER) {
-        size_t n = together(x, i);
+    for (size_t i = 0; r == 0 && i < x->nleaves; i++) {
+        struct hash h;
 
-        r = hash_leaves(x, i, n, read, ctx, room, h, NULL, err);
-        for (size_t k = 0; r == 0 && k < n; k++) {
-            if (!hash_equal(&h[k], &x->leaves[i + k]))
-                r = err_set(err, ERR_CORRUPT, "leaf %zu: its SHA-256 is not the index's", i + k);
-        }
+        r = hash_leaf(x, i, read, ctx, leaf, &h, err);
+        if (r == 0 && !hash_equal(&h, &x->leaves[i]))
+            r = err_set(err, ERR_CORRUPT, "leaf %zu: its digest is not the index's", i);
     }
-    free(room);
+    free(leaf);
     return r;
 }
 

@@ -56,9 +56,9 @@ static int load(struct reading *r, size_t i, struct err *err)
         return err_set(err, ERR_NOT_FOUND, "segment %zu is told by the base", i);
     if (status < 0)
         return status;
-    h = sha256_of(r->data, raw);
+    h = merkle_segment(r->data, raw);
     if (!hash_equal(&h, &r->p->target->segments[i]))
-        return err_set(err, ERR_CORRUPT, "segment %zu: its SHA-256 is not the manifest's", i);
+        return err_set(err, ERR_CORRUPT, "segment %zu: its digest is not the manifest's", i);
     r->have = (int64_t)i;
     return 0;
 }

@@ -71,18 +71,6 @@ int pack_source_read(struct pack_source *s, size_t i, unsigned char *out, struct
                              err);
 }
 
-int pack_source_read_some(struct pack_source *s, size_t i, size_t n, unsigned char *out,
-                          struct err *err)
-{
-    int r = 0;
-
-    if (n == 2 && s->delta != NULL)
-        return delta_read_two(s->decoder, i, out, i + 1, out + SEGMENT_BYTES, err);
-    for (size_t k = 0; r == 0 && k < n; k++)
-        r = pack_source_read(s, i + k, out + k * SEGMENT_BYTES, err);
-    return r;
-}
-
 bool pack_source_is_copy(const struct pack_source *s, size_t i)
 {
     return s->delta != NULL && s->delta->segments[i].encoding == SEGMENT_COPY;

@@ -33,10 +33,6 @@ void pack_source_close(struct pack_source *s);
 /* Errors: of delta_read_segment(), full_read_segment(). out: room for SEGMENT_BYTES. */
 MUST_CHECK int pack_source_read(struct pack_source *s, size_t i, unsigned char *out,
                                 struct err *err);
-enum { PACK_SOURCE_TOGETHER = 2 };
-/* n segments, at most this many, from i on, one after the other in out: faster than one by one. */
-MUST_CHECK int pack_source_read_some(struct pack_source *s, size_t i, size_t n, unsigned char *out,
-                                     struct err *err);
 
 /* Is segment i a copy of the base's files, and are they there? (delta_check_copy()) */
 bool pack_source_is_copy(const struct pack_source *s, size_t i);

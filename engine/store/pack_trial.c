@@ -4,9 +4,9 @@
 
 #include "base/mem.h"
 
-enum { JOBS_A_WORKER = 4 };
+enum { JOBS_A_WORKER = 8 };
 
-struct job { /* up to PACK_SOURCE_TOGETHER segments */
+struct job { /* a segment */
     int status;
     struct err err;
 };
@@ -20,47 +20,31 @@ struct trial {
     size_t first; /* segment of the batch */
 };
 
-static void try_segments(void *arg, size_t n, unsigned worker)
+static void try_segment(void *arg, size_t n, unsigned worker)
 {
     struct trial *t = arg;
     struct job *j = &t->jobs[n];
     struct pack_source *s = t->sources[worker];
-    size_t i = t->first + n * PACK_SOURCE_TOGETHER, end = i + PACK_SOURCE_TOGETHER;
+    size_t i = t->first + n;
 
-    end = end < t->nsegments ? end : t->nsegments;
-    j->status = 0;
-    while (j->status == 0 && i < end) {
-        size_t k = 0;
-
-        while (i + k < end && !pack_source_is_copy(s, i + k))
-            k++;
-        if (k > 0)
-            j->status = pack_source_read_some(s, i, k, t->out[worker], &j->err);
-        else
-            j->status = pack_source_check_copy(s, i++, &j->err);
-        i += k;
-    }
+    j->status = pack_source_is_copy(s, i) ? pack_source_check_copy(s, i, &j->err)
+                                          : pack_source_read(s, i, t->out[worker], &j->err);
 }
 
 static int run(struct trial *t, struct err *err)
 {
     const struct pack_trial *o = t->o;
-    size_t most = (size_t)delta_workers(o->pool) * JOBS_A_WORKER;
+    size_t most = (size_t)delta_workers(o->pool) * JOBS_A_WORKER, n;
 
     t->jobs = mem_calloc(most, sizeof(*t->jobs));
-    for (t->first = 0; t->first < t->nsegments; t->first += most * PACK_SOURCE_TOGETHER) {
-        size_t n = (t->nsegments - t->first + PACK_SOURCE_TOGETHER - 1) / PACK_SOURCE_TOGETHER;
-        size_t done = t->first + most * PACK_SOURCE_TOGETHER;
-
-        n = n < most ? n : most;
-        delta_each(o->pool, n, try_segments, t);
+    for (t->first = 0; t->first < t->nsegments; t->first += n) {
+        n = t->nsegments - t->first < most ? t->nsegments - t->first : most;
+        delta_each(o->pool, n, try_segment, t);
         for (size_t i = 0; i < n; i++) {
             if (t->jobs[i].status < 0)
                 return err_set(err, t->jobs[i].err.code, "%s", t->jobs[i].err.text);
         }
-        if (o->progress != NULL &&
-            o->progress(o->progress_ctx, done < t->nsegments ? done : t->nsegments, t->nsegments) <
-                0)
+        if (o->progress != NULL && o->progress(o->progress_ctx, t->first + n, t->nsegments) < 0)
             return err_set(err, ERR_CANCELLED, "stopped while it was tested");
     }
     return 0;
@@ -75,7 +59,7 @@ int pack_trial(const struct pack_trial *o, struct err *err)
     t.sources = mem_calloc(workers, sizeof(struct pack_source *));
     t.out = mem_calloc(workers, sizeof(unsigned char *));
     for (unsigned i = 0; r == 0 && i < workers; i++) {
-        t.out[i] = mem_alloc((size_t)PACK_SOURCE_TOGETHER * SEGMENT_BYTES);
+        t.out[i] = mem_alloc(SEGMENT_BYTES);
         r = pack_source_open(&t.sources[i], &o->pack, err);
     }
     if (r == 0)

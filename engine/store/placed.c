@@ -11,9 +11,7 @@
 #include "delta/full.h"
 #include "io/files.h"
 #include "store/tree.h"
-
-/* Of each segment at a time: those of all stay in the processor's cache between read and hash. */
-enum { CHUNK_BYTES = 16 << 10 };
+#include "wire/msg.h"
 
 struct placed_file {
     uint64_t at, size; /* of its first byte in the stream; bytes */
@@ -207,50 +205,24 @@ int placed_write(const struct placed *p, const void *data, size_t len, uint64_t 
     return r;
 }
 
-static size_t chunk_of(const struct placed *p, size_t segment, size_t done)
+/* Leaf by leaf: it stays in the processor's cache between read and hash. */
+int placed_hash(const struct placed *p, size_t segment, struct hash *ret, struct err *err)
 {
-    size_t bytes = manifest_segment_bytes(p->m, segment), left = bytes > done ? bytes - done : 0;
-
-    return left < CHUNK_BYTES ? left : CHUNK_BYTES;
-}
-
-/* Only the stream's last segment is shorter than the others. */
-static int hash_all(const struct placed *p, const size_t *segments, size_t n,
-                    struct sha256 *const *sha, unsigned char *chunks, struct err *err)
-{
-    const unsigned char *data[PLACED_TOGETHER];
-    size_t len[PLACED_TOGETHER];
+    size_t bytes = manifest_segment_bytes(p->m, segment), n = 0;
+    unsigned char *leaf = mem_realloc(NULL, LEAF_BYTES);
+    struct hash leaves[MERKLE_FANOUT];
     int r = 0;
 
-    for (size_t done = 0; r == 0 && done < SEGMENT_BYTES; done += CHUNK_BYTES) {
-        for (size_t k = 0; r == 0 && k < n; k++) {
-            unsigned char *chunk = chunks + k * CHUNK_BYTES;
+    for (size_t at = 0; r == 0 && at < bytes; at += LEAF_BYTES) {
+        size_t len = bytes - at < LEAF_BYTES ? bytes - at : LEAF_BYTES;
 
-            data[k] = chunk;
-            len[k] = chunk_of(p, segments[k], done);
-            r = read_stream(p, chunk, len[k], (uint64_t)segments[k] * SEGMENT_BYTES + done, err);
-        }
+        r = read_stream(p, leaf, len, (uint64_t)segment * SEGMENT_BYTES + at, err);
         if (r == 0)
-            sha256_add_many(sha, data, len, n);
+            leaves[n++] = merkle_leaf(leaf, len);
     }
-    return r;
-}
-
-int placed_hash(const struct placed *p, const size_t *segments, size_t n, struct hash *ret,
-                struct err *err)
-{
-    unsigned char *chunks = mem_realloc(NULL, n * (size_t)CHUNK_BYTES);
-    struct sha256 *sha[PLACED_TOGETHER];
-    int r;
-
-    for (size_t k = 0; k < n; k++)
-        sha[k] = sha256_new();
-    r = hash_all(p, segments, n, sha, chunks, err);
-    for (size_t k = 0; k < n; k++) {
-        ret[k] = sha256_done(sha[k]);
-        sha256_free(sha[k]);
-    }
-    free(chunks);
+    if (r == 0)
+        *ret = merkle_segment_of(leaves, n);
+    free(leaf);
     return r;
 }
 

@@ -8,7 +8,7 @@
  *     placed_suits(m, pack_bytes)                       is it such a pack, and of few enough files?
  *     placed_open(&p, m, &where, &err)
  *     exchange_fetch_start() with fetch.placed = p      leaves go through placed_write(), placed_read()
- *     placed_hash(p, segments, n, hashes, &err)         as often as leaves complete segments
+ *     placed_hash(p, segment, &hash, &err)              when its leaves are here
  *     placed_seal(p)                                    nothing is written from here on
  *     placed_free(p)                                    after the pack has been closed
  *
@@ -20,10 +20,7 @@
 
 #include "wire/manifest.h"
 
-enum {
-    PLACED_FILES_MAX = 64,             /* that are not empty */
-    PLACED_TOGETHER = SHA256_TOGETHER, /* segments that are hashed side by side */
-};
+enum { PLACED_FILES_MAX = 64 /* that are not empty */ };
 
 struct placed;
 
@@ -54,9 +51,9 @@ MUST_CHECK int placed_read(const struct placed *p, void *data, size_t len, uint6
 MUST_CHECK int placed_write(const struct placed *p, const void *data, size_t len, uint64_t offset,
                             struct err *err);
 
-/* The SHA-256 of 1 to PLACED_TOGETHER segments as they lie there; the more, the less each costs. */
-MUST_CHECK int placed_hash(const struct placed *p, const size_t *segments, size_t n,
-                           struct hash *ret, struct err *err);
+/* The digest of a segment as it lies there. */
+MUST_CHECK int placed_hash(const struct placed *p, size_t segment, struct hash *ret,
+                           struct err *err);
 
 void placed_seal(struct placed *p);
 

@@ -10,6 +10,7 @@
 #include "delta/related.h"
 #include "io/files.h"
 #include "store/crew.h"
+#include "store/pack_check.h"
 #include "store/pack_files.h"
 #include "store/publish.h"
 
@@ -190,34 +191,11 @@ static int test_apply(struct making *m, struct err *err)
     return r < 0 ? err_wrap(err, "test of the new pack") : 0;
 }
 
-static int index_pack(struct making *m, struct buf *index, struct err *err)
-{
-    struct pack_index x = { .kind = PACK_DELTA,
-                            .base = m->base.names->artifact,
-                            .target = m->target.names->artifact,
-                            .bytes = m->bytes };
-    unsigned char *leaf = mem_alloc(LEAF_BYTES);
-    int r = 0;
-
-    x.nleaves = (size_t)((x.bytes - 1) / LEAF_BYTES + 1);
-    x.leaves = mem_calloc(x.nleaves, sizeof(*x.leaves));
-    for (size_t i = 0; r == 0 && i < x.nleaves; i++) {
-        size_t len = pack_leaf_bytes(&x, i);
-
-        r = read_temp(m, leaf, len, (uint64_t)i * LEAF_BYTES, err);
-        x.leaves[i] = sha256_of(leaf, len);
-    }
-    if (r == 0)
-        pack_index_encode(index, &x);
-    free(x.leaves);
-    free(leaf);
-    return r;
-}
-
 static int put(struct making *m, struct published_delta *ret, struct err *err)
 {
     AUTO_BUF index = BUF_INIT;
-    int r = index_pack(m, &index, err);
+    int r = pack_index_make(&index, PACK_DELTA, &m->base.names->artifact,
+                            &m->target.names->artifact, m->bytes, read_temp, m, err);
 
     if (r < 0)
         return r;
@@ -415,24 +393,10 @@ int artifact_publish_delta(struct store *s, const struct delta_side *base,
 
 static int check_leaves(struct store_object *o, const struct pack_index *x, struct err *err)
 {
-    unsigned char *leaf;
-    int r = 0;
-
     if (store_object_bytes(o) != x->bytes)
         return err_set(err, ERR_CORRUPT, "pack of %llu bytes, its index says %llu",
                        (unsigned long long)store_object_bytes(o), (unsigned long long)x->bytes);
-    leaf = mem_alloc(LEAF_BYTES);
-    for (size_t i = 0; r == 0 && i < x->nleaves; i++) {
-        size_t len = pack_leaf_bytes(x, i);
-        struct hash h;
-
-        r = store_object_read(o, leaf, len, (uint64_t)i * LEAF_BYTES, err);
-        h = sha256_of(leaf, len);
-        if (r == 0 && !hash_equal(&h, &x->leaves[i]))
-            r = err_set(err, ERR_CORRUPT, "leaf %zu: its SHA-256 is not the index's", i);
-    }
-    free(leaf);
-    return r;
+    return pack_check_leaves(x, store_object_read, o, err);
 }
 
 static int verify(struct store *s, const struct side *base, const struct hash *target,

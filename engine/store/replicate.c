@@ -230,7 +230,7 @@ static int open_partial(struct replication *r, struct err *err)
 
 static bool is_leaf(const struct pack_index *index, size_t i, const void *data)
 {
-    struct hash h = sha256_of(data, pack_leaf_bytes(index, i));
+    struct hash h = merkle_leaf(data, pack_leaf_bytes(index, i));
 
     return hash_equal(&h, &index->leaves[i]);
 }

@@ -74,6 +74,6 @@ bool staged_holds(const struct staged *s, size_t i, bool said, unsigned char *da
         return false;
     if (!read_back(s, i, data, ret_touched))
         return false;
-    h = sha256_of(data, manifest_segment_bytes(s->m, i));
+    h = merkle_segment(data, manifest_segment_bytes(s->m, i));
     return hash_equal(&h, &s->m->segments[i]);
 }

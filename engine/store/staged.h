@@ -11,7 +11,7 @@ struct staged { /* all borrowed */
     int tree_fd;
     const struct manifest *m;
     const struct bitmap *local; /* entries that came from a base */
-    struct hash zeros;          /* the SHA-256 of a segment of zeros */
+    struct hash zeros;          /* the digest of a segment of zeros */
 };
 
 /* Reads segment i into data (room for SEGMENT_BYTES) and compares its digest. If it is not `said` to

@@ -12,7 +12,7 @@
 #include "io/files.h"
 #include "store/tree_internal.h"
 
-enum { READ_AHEAD_FROM = 1 << 20 };
+enum { READ_AHEAD_FROM = 1 << 20, LEAF = MERKLE_LEAF_BYTES };
 
 int tree_open_beneath(int *ret_fd, int dir_fd, const char *path, int flags, mode_t mode,
                       struct err *err)
@@ -292,13 +292,16 @@ const struct manifest *tree_manifest(const struct tree *t)
     return &t->m;
 }
 
-/* One pass over the stream, for the digests of files and segments at once. */
+/* One pass over the stream, for the digests of files and segments at once. It is read in parts that do
+ * not go beyond a leaf, whose bytes stand together then, whatever files they are of. */
 struct reading {
     struct tree *t;
-    const struct tree_known *known; /* NULL: nothing */
-    struct sha256 *file, *part;     /* of the file, of the segment */
-    unsigned char *data;            /* what was read; of the whole segment so far, if fn wants it */
-    size_t len;                     /* of the segment so far */
+    const struct tree_known *known;    /* NULL: nothing */
+    struct sha256 *file;               /* of the file */
+    struct hash leaves[MERKLE_FANOUT]; /* of the segment so far */
+    unsigned char
+        *data;  /* what was read of the leaf; of the whole segment so far, if fn wants it */
+    size_t len; /* of the segment so far */
     size_t segment;
     int (*fn)(void *ctx, size_t i, const void *data, size_t len, struct err *err);
     void (*seen)(void *ctx, size_t i, int fd, uint64_t at, const void *data, size_t n);
@@ -311,12 +314,27 @@ static bool segment_is_known(const struct reading *r)
     return r->known != NULL && bitmap_get(&r->known->segments, r->segment);
 }
 
+/* Where the next byte goes. */
+static unsigned char *room_in(const struct reading *r)
+{
+    return r->data + (r->fn == NULL ? r->len % LEAF : r->len);
+}
+
+/* The leaf of which r->len is the end. */
+static void end_leaf(struct reading *r)
+{
+    size_t i = (r->len - 1) / LEAF, begin = i * LEAF;
+
+    if (!segment_is_known(r))
+        r->leaves[i] = merkle_leaf(r->data + (r->fn == NULL ? 0 : begin), r->len - begin);
+}
+
 static int end_segment(struct reading *r, struct err *err)
 {
     size_t i = r->segment, len = r->len;
 
     if (!segment_is_known(r))
-        r->t->m.segments[i] = sha256_done(r->part);
+        r->t->m.segments[i] = merkle_segment_of(r->leaves, (len + LEAF - 1) / LEAF);
     r->segment++;
     r->len = 0;
     return r->fn == NULL ? 0 : r->fn(r->ctx, i, r->data, len, err);
@@ -331,7 +349,7 @@ static int changed(const struct tree *t, const struct entry *e, struct err *err)
 static int take_bytes(struct reading *r, struct entry *e, int fd, uint64_t at, size_t n,
                       bool file_known, struct err *err)
 {
-    unsigned char *data = r->fn == NULL ? r->data : r->data + r->len;
+    unsigned char *data = room_in(r);
     int status;
 
     if (file_known && segment_is_known(r))
@@ -341,12 +359,8 @@ static int take_bytes(struct reading *r, struct entry *e, int fd, uint64_t at, s
         return changed(r->t, e, err);
     if (status < 0)
         return err_wrap(err, "read %s/%s", r->t->path, e->path);
-    if (file_known)
-        sha256_add(r->part, data, n);
-    else if (segment_is_known(r))
+    if (!file_known)
         sha256_add(r->file, data, n);
-    else
-        sha256_add_two(r->file, data, n, r->part, data, n);
     if (r->seen != NULL)
         r->seen(r->ctx, (size_t)(e - r->t->m.entries), fd, at, data, n);
     return 0;
@@ -358,13 +372,14 @@ static int read_bytes(struct reading *r, struct entry *e, int fd, bool file_know
     char more;
 
     for (uint64_t at = 0; status == 0 && at < e->size;) {
-        size_t room = SEGMENT_BYTES - r->len;
-        size_t n = room < TREE_READ_BYTES ? room : TREE_READ_BYTES;
+        size_t room = LEAF - r->len % LEAF;
+        size_t n = e->size - at < room ? (size_t)(e->size - at) : room;
 
-        n = e->size - at < n ? (size_t)(e->size - at) : n;
         status = take_bytes(r, e, fd, at, n, file_known, err);
         at += n;
         r->len += n;
+        if (status == 0 && r->len % LEAF == 0)
+            end_leaf(r);
         if (status == 0 && r->len == SEGMENT_BYTES)
             status = end_segment(r, err);
     }
@@ -420,16 +435,16 @@ static int read_all(struct reading *r, struct err *err)
 
     r->dirs = (struct beneath)BENEATH(t->dir_fd);
     r->file = sha256_new();
-    r->part = sha256_new();
-    r->data = mem_alloc(r->fn == NULL ? TREE_READ_BYTES : SEGMENT_BYTES);
+    r->data = mem_alloc(r->fn == NULL ? LEAF : SEGMENT_BYTES);
     for (size_t i = 0; status == 0 && i < t->m.nentries; i++) {
         if (t->m.entries[i].kind == ENTRY_FILE)
             status = read_file(r, i, err);
     }
+    if (status == 0 && r->len % LEAF > 0)
+        end_leaf(r);
     if (status == 0 && r->len > 0)
         status = end_segment(r, err);
     sha256_free(r->file);
-    sha256_free(r->part);
     beneath_release(&r->dirs);
     free(r->data);
     return status;
@@ -509,9 +524,9 @@ int tree_read_segment(const char *dir, const struct manifest *m, size_t i, unsig
     close(fd);
     if (r < 0)
         return err_wrap(err, "%s", dir);
-    h = sha256_of(out, len);
+    h = merkle_segment(out, len);
     if (!hash_equal(&h, &m->segments[i]))
-        return err_set(err, ERR_CORRUPT, "%s: segment %zu: its SHA-256 is not the manifest's", dir,
+        return err_set(err, ERR_CORRUPT, "%s: segment %zu: its digest is not the manifest's", dir,
                        i);
     return 0;
 }

@@ -166,7 +166,7 @@ static int doubt(struct unpack *u, size_t i, struct err *err)
 static int salvage(struct unpack *u, bool verify, struct err *err)
 {
     unsigned char *data = mem_alloc(SEGMENT_BYTES);
-    struct staged staged = { u->tree_fd, u->m, &u->local, sha256_of(data, SEGMENT_BYTES) };
+    struct staged staged = { u->tree_fd, u->m, &u->local, merkle_segment(data, SEGMENT_BYTES) };
     bool changed = false, touched = false;
     int r = 0;
 
@@ -430,9 +430,9 @@ int unpack_segment(struct unpack *u, size_t i, const void *data, size_t len, str
     struct hash h;
 
     if (i < u->m->nsegments && len == manifest_segment_bytes(u->m, i) && unpack_needed(u, i)) {
-        h = sha256_of(data, len);
+        h = merkle_segment(data, len);
         if (!hash_equal(&h, &u->m->segments[i]))
-            return err_set(err, ERR_CORRUPT, "segment %zu: its SHA-256 is not the manifest's", i);
+            return err_set(err, ERR_CORRUPT, "segment %zu: its digest is not the manifest's", i);
     }
     return unpack_checked(u, i, data, len, err);
 }

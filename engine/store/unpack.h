@@ -74,12 +74,12 @@ uint64_t unpack_local_bytes(const struct unpack *u); /* in segments that the bas
 MUST_CHECK int unpack_segment(struct unpack *u, size_t i, const void *data, size_t len,
                               struct err *err);
 
-/* The same for bytes whose SHA-256 the caller has just compared with the manifest's, as the decoders
+/* The same for bytes whose digest the caller has just compared with the manifest's, as the decoders
  * of packs do. */
 MUST_CHECK int unpack_checked(struct unpack *u, size_t i, const void *data, size_t len,
                               struct err *err);
 
-/* For a segment whose bytes the caller has put at their places in STAGING/tree itself, and whose SHA-256,
+/* For a segment whose bytes the caller has put at their places in STAGING/tree itself, and whose digest,
  * as they lie there, it has just compared with the manifest's. */
 MUST_CHECK int unpack_placed(struct unpack *u, size_t i, struct err *err);
 

@@ -24,7 +24,7 @@ static void put_text(struct buf *out, const char *text)
 
 void manifest_encode(struct buf *out, const struct manifest *m)
 {
-    buf_str_append(out, "SLM1");
+    buf_str_append(out, "SLM2");
     put_number(out, m->nentries, 4);
     put_number(out, m->stream_bytes, 8);
     put_number(out, m->nsegments, 4);
@@ -346,8 +346,11 @@ int manifest_parse(struct manifest **ret, const void *data, size_t len, struct e
         return err_set(err, ERR_LIMIT, "manifest: larger than %d bytes", MANIFEST_MAX_BYTES);
     if (len < HEAD_BYTES)
         return err_set(err, ERR_INVALID, "manifest: ends after %zu bytes", len);
-    if (take(&in, 4, &magic, err) < 0 || memcmp(magic, "SLM1", 4) != 0)
-        return err_set(err, ERR_INVALID, "manifest: does not begin with SLM1");
+    if (take(&in, 4, &magic, err) == 0 && memcmp(magic, "SLM1", 4) == 0)
+        return err_set(err, ERR_INVALID,
+                       "manifest: of the older format SLM1, only SLM2 is read: publish it anew");
+    if (magic == NULL || memcmp(magic, "SLM2", 4) != 0)
+        return err_set(err, ERR_INVALID, "manifest: does not begin with SLM2");
     if (take_number(&in, 4, &nentries, err) < 0 || take_number(&in, 8, &stream_bytes, err) < 0 ||
         take_number(&in, 4, &nsegments, err) < 0)
         return err_wrap(err, "manifest");

@@ -1,15 +1,16 @@
 /* manifest.h - what an artifact is: its tree, and the digest of every byte of it.
  *
  * The canonical stream of a tree is the content of its regular files, one after the other, in path
- * order (bytewise). The manifest lists the tree and the SHA-256 of each file and of each 4 MiB
- * segment of the stream; its own SHA-256 is the artifact's name. It alone is the authority for
- * bytes.
+ * order (bytewise). The manifest lists the tree, the SHA-256 of each file and the digest of each 4 MiB
+ * segment of the stream (base/merkle.h); its own SHA-256 is the artifact's name. It alone is the
+ * authority for bytes.
  *
  * Bytes, little-endian:
- *   "SLM1"  u32 entries  u64 stream bytes  u32 segments
+ *   "SLM2"  u32 entries  u64 stream bytes  u32 segments
  *   entries: u8 kind ('f' 'd' 'l')  u16 mode (0777)  u16 path length  path
  *            f: u64 size  32 bytes SHA-256      l: u16 target length  target
- *   segments: 32 bytes SHA-256 each
+ *   segments: 32 bytes digest each, of merkle_segment()
+ * SLM1, in which these were SHA-256, is refused.
  * Paths: relative, '/'-separated, no empty, "." or ".." component, no control characters, valid
  * UTF-8, at most 1024 bytes (255 a component), strictly ascending (bytewise, so a directory stands
  * before what is in it), case-sensitive. A file's parent directories are all listed. A symlink's
@@ -22,10 +23,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/sha256.h"
+#include "base/merkle.h"
 
 enum {
-    SEGMENT_BYTES = 4 << 20,
+    SEGMENT_BYTES = MERKLE_SEGMENT_BYTES,
     PATH_MAX_BYTES = 1024,
     MANIFEST_ENTRIES_MAX = 2000000,
     MANIFEST_MAX_BYTES = 512 << 20,

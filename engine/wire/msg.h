@@ -35,6 +35,7 @@
 #ifndef WIRE_MSG_H
 #define WIRE_MSG_H
 
+#include "base/merkle.h"
 #include "wire/codec.h"
 
 enum {
@@ -44,7 +45,7 @@ enum {
     PART_HEAD_BYTES = 9,                      /* of a PART: with the length of its bytes */
     PART_MAX_BYTES = 16384 - PART_HEAD_BYTES, /* the whole PART is one TLS record */
     PART_MIN_BYTES = 4096,                    /* of one that is not its message's last */
-    LEAF_BYTES = 256 * 1024,                  /* the unit of a WANT and a LEAF, see wire/pack.h */
+    LEAF_BYTES = MERKLE_LEAF_BYTES,           /* the unit of a WANT and a LEAF, see wire/pack.h */
     OBJECT_CHUNK = 256 * 1024,                /* the most that one OBJECT carries */
     NAME_MAX_BYTES = 128,  /* service, region, machine, deployment, variant, label key */
     LABEL_MAX_BYTES = 256, /* a label's value */

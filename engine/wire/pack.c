@@ -24,7 +24,7 @@ static uint64_t number(const unsigned char *b, size_t width)
 
 void pack_index_encode(struct buf *out, const struct pack_index *p)
 {
-    buf_str_append(out, "SLI1");
+    buf_str_append(out, "SLI2");
     buf_char(out, (char)p->kind);
     buf_append(out, p->base.b, HASH_BYTES);
     buf_append(out, p->target.b, HASH_BYTES);
@@ -59,8 +59,11 @@ int pack_index_parse(struct pack_index **ret, const void *data, size_t len, stru
 
     if (len < HEAD_BYTES)
         return err_set(err, ERR_INVALID, "pack index: ends after %zu bytes", len);
-    if (memcmp(b, "SLI1", 4) != 0)
-        return err_set(err, ERR_INVALID, "pack index: does not begin with SLI1");
+    if (memcmp(b, "SLI1", 4) == 0)
+        return err_set(err, ERR_INVALID,
+                       "pack index: of the older format SLI1, only SLI2 is read: publish it anew");
+    if (memcmp(b, "SLI2", 4) != 0)
+        return err_set(err, ERR_INVALID, "pack index: does not begin with SLI2");
     p.kind = b[4];
     memcpy(p.base.b, b + 5, HASH_BYTES);
     memcpy(p.target.b, b + 5 + HASH_BYTES, HASH_BYTES);

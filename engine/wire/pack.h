@@ -1,10 +1,10 @@
 /* pack.h - the index of a pack: its name, and how each leaf of it is verified.
  *
  * A pack is an encoded artifact, immutable. Its index is
- *   "SLI1"  u8 kind (1 full, 2 delta)  32 bytes base artifact (zero if full)  32 bytes target
- * artifact u64 pack size  u32 leaves  leaves × 32 bytes SHA-256 and the pack's id is the SHA-256 of
- * the index. A leaf is 256 KiB of the pack, the last one shorter. A piece, the unit of transfer, is
- * 2^k leaves. */
+ *   "SLI2"  u8 kind (1 full, 2 delta)  32 bytes base artifact (zero if full)  32 bytes target
+ * artifact u64 pack size  u32 leaves  leaves × 32 bytes digest, of merkle_leaf() (base/merkle.h)
+ * and the pack's id is the SHA-256 of the index. A leaf is 256 KiB of the pack, the last one shorter. A
+ * piece, the unit of transfer, is 2^k leaves. SLI1, in which the digests were SHA-256, is refused. */
 #ifndef WIRE_PACK_H
 #define WIRE_PACK_H
 

@@ -48,7 +48,7 @@ static void try_full(const uint8_t *data, size_t size, size_t nsegments)
     d = full_decoder_new();
     out = mem_alloc(SEGMENT_BYTES);
     memset(out, 'x', 1000);
-    segments[nsegments - 1] = sha256_of(out, 1000);
+    segments[nsegments - 1] = merkle_segment(out, 1000);
     memset(out, 0, 1000);
     if (full_read_segment(d, f, &m, nsegments - 1, read_at, &in, out, NULL) == 0 &&
         (out[0] != 'x' || out[999] != 'x'))

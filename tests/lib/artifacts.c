@@ -53,7 +53,7 @@ void artifact_seal(struct artifact *a)
     m->segments = mem_calloc(m->nsegments + 1, sizeof(*m->segments));
     for (size_t i = 0; i < m->nsegments; i++)
         m->segments[i] =
-            sha256_of(a->content.data + i * SEGMENT_BYTES, manifest_segment_bytes(m, i));
+            merkle_segment(a->content.data + i * SEGMENT_BYTES, manifest_segment_bytes(m, i));
     manifest_encode(&encoded, m);
     a->id = sha256_of(encoded.data, encoded.len);
 }

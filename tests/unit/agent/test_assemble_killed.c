@@ -18,8 +18,8 @@
 #include "store/publish_delta.h"
 #include "store/tree.h"
 
-/* Of a full pack two segments after the other: decoded, written. */
-enum { SEGMENTS_MAX = 128, IN_FLIGHT = 2 };
+/* One segment after the other: decoded, written. */
+enum { SEGMENTS_MAX = 128, IN_FLIGHT = 1 };
 
 /* Which segments were decoded, counted across processes. The linker leads the calls here. */
 static unsigned *decoded;
@@ -28,12 +28,12 @@ int __real_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *
                               struct err *err);
 int __wrap_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out,
                               struct err *err);
-int __real_full_read_segments(struct full_decoder *d, const struct full *f,
-                              const struct manifest *m, const size_t *segments, size_t n,
-                              pack_read_at read, void *ctx, unsigned char *out, struct err *err);
-int __wrap_full_read_segments(struct full_decoder *d, const struct full *f,
-                              const struct manifest *m, const size_t *segments, size_t n,
-                              pack_read_at read, void *ctx, unsigned char *out, struct err *err);
+int __real_full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
+                             size_t i, pack_read_at read, void *ctx, unsigned char *out,
+                             struct err *err);
+int __wrap_full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
+                             size_t i, pack_read_at read, void *ctx, unsigned char *out,
+                             struct err *err);
 
 int __wrap_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out,
                               struct err *err)
@@ -42,13 +42,12 @@ int __wrap_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *
     return __real_delta_read_segment(d, i, out, err);
 }
 
-int __wrap_full_read_segments(struct full_decoder *d, const struct full *f,
-                              const struct manifest *m, const size_t *segments, size_t n,
-                              pack_read_at read, void *ctx, unsigned char *out, struct err *err)
+int __wrap_full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
+                             size_t i, pack_read_at read, void *ctx, unsigned char *out,
+                             struct err *err)
 {
-    for (size_t k = 0; k < n; k++)
-        decoded[segments[k]]++;
-    return __real_full_read_segments(d, f, m, segments, n, read, ctx, out, err);
+    decoded[i]++;
+    return __real_full_read_segment(d, f, m, i, read, ctx, out, err);
 }
 
 /* A release as it comes from the region: its artifact, and one pack of it as a file. */
@@ -166,7 +165,7 @@ static bool is_in(const struct scene *s, const char *dir, size_t i)
             !read_span(dir, &m->entries[k], &span, s->segment + span.in_segment))
             return false;
     }
-    h = sha256_of(s->segment, manifest_segment_bytes(m, i));
+    h = merkle_segment(s->segment, manifest_segment_bytes(m, i));
     return hash_equal(&h, &m->segments[i]);
 }
 

@@ -48,7 +48,8 @@ static void make_manifest(struct scene *t)
     t->file.hash = sha256_of(t->stream, STREAM_BYTES);
     t->m = (struct manifest){ &t->file, 1, STREAM_BYTES, t->segments, SEGMENTS };
     for (size_t i = 0; i < SEGMENTS; i++)
-        t->segments[i] = sha256_of(t->stream + i * SEGMENT_BYTES, manifest_segment_bytes(&t->m, i));
+        t->segments[i] =
+            merkle_segment(t->stream + i * SEGMENT_BYTES, manifest_segment_bytes(&t->m, i));
     manifest_encode(&t->manifest, &t->m);
     t->reference.artifact = sha256_of(t->manifest.data, t->manifest.len);
     t->reference.is_file = true;
@@ -82,7 +83,7 @@ static void seed_pack(struct scene *t)
     p.nleaves = (t->pack.len + LEAF_BYTES - 1) / LEAF_BYTES;
     p.leaves = mem_calloc(p.nleaves, sizeof(*p.leaves));
     for (size_t i = 0; i < p.nleaves; i++)
-        p.leaves[i] = sha256_of(t->pack.data + i * LEAF_BYTES, pack_leaf_bytes(&p, i));
+        p.leaves[i] = merkle_leaf(t->pack.data + i * LEAF_BYTES, pack_leaf_bytes(&p, i));
     pack_index_encode(&t->index, &p);
     free(p.leaves);
     t->reference.pack = t->s.id = sha256_of(t->index.data, t->index.len);

@@ -99,7 +99,7 @@ static void seed(struct town *t)
     p.leaves = leaves;
     p.nleaves = COUNT_OF(leaves);
     for (size_t i = 0; i < p.nleaves; i++)
-        leaves[i] = sha256_of(bytes + i * LEAF_BYTES, pack_leaf_bytes(&p, i));
+        leaves[i] = merkle_leaf(bytes + i * LEAF_BYTES, pack_leaf_bytes(&p, i));
     pack_index_encode(&index, &p);
     t->pack = sha256_of(index.data, index.len);
     tmpdir_write(path, bytes, PACK_BYTES);

@@ -107,25 +107,6 @@ static void any_length_at_any_address_is_as_libcrypto_says(void **state)
     free(data);
 }
 
-static void two_at_once_are_as_one_by_one(void **state)
-{
-    unsigned char *a = noise(ODD_LENGTHS + MARGIN, 2), *b = noise(ODD_LENGTHS + MARGIN, 3);
-
-    (void)state;
-    for (size_t x = 0; x <= ODD_LENGTHS; x += 3) {
-        for (size_t y = 0; y <= ODD_LENGTHS; y += x % 5 + 1) {
-            size_t at = (x + y) % MARGIN;
-            struct hash two[2], first = reference(a + at, x), second = reference(b, y);
-
-            sha256_of_two(a + at, x, b, y, two);
-            assert_memory_equal(two[0].b, first.b, HASH_BYTES);
-            assert_memory_equal(two[1].b, second.b, HASH_BYTES);
-        }
-    }
-    free(a);
-    free(b);
-}
-
 /* A digest of everything and one of each stretch of 1000 bytes: as of a file and its segments. */
 static void feed_two(bool libcrypto, const unsigned char *data, size_t len, size_t portion)
 {
@@ -188,72 +169,6 @@ static void many_at_once_are_as_one_by_one(void **state)
 
                 assert_memory_equal(h[i].b, expected.b, HASH_BYTES);
             }
-        }
-    }
-    free(bytes);
-}
-
-static void feed_many(bool libcrypto, const unsigned char *bytes, size_t portion)
-{
-    enum { MANY = 19, LEN = 3000 };
-    struct sha256 *s[MANY];
-    const unsigned char *data[MANY];
-    size_t len[MANY];
-
-    for (size_t i = 0; i < MANY; i++)
-        s[i] = sha256_new_by(libcrypto);
-    for (size_t at = 0; at < LEN; at += portion) {
-        for (size_t i = 0; i < MANY; i++) {
-            size_t end = LEN - i * 17;
-
-            data[i] = bytes + i * LEN + at;
-            len[i] = at >= end ? 0 : end - at < portion ? end - at : portion;
-        }
-        sha256_add_many(s, data, len, MANY);
-    }
-    for (size_t i = 0; i < MANY; i++) {
-        struct hash h = sha256_done(s[i]), expected = reference(bytes + i * LEN, LEN - i * 17);
-
-        assert_memory_equal(h.b, expected.b, HASH_BYTES);
-        sha256_free(s[i]);
-    }
-}
-
-static void many_can_be_fed_in_any_portions(void **state)
-{
-    unsigned char *bytes = noise(19 * 3000, 7);
-
-    (void)state;
-    for (size_t portion = 1; portion < 3000; portion += portion / 2 + 1) {
-        feed_many(false, bytes, portion);
-        feed_many(true, bytes, portion);
-    }
-    free(bytes);
-}
-
-/* However each of them is computed. */
-static void many_may_be_of_both_kinds(void **state)
-{
-    enum { MANY = 4, LEN = 200 };
-    unsigned char *bytes = noise(MANY * LEN, 8);
-
-    (void)state;
-    for (size_t kinds = 0; kinds < 1 << MANY; kinds++) {
-        struct sha256 *s[MANY];
-        const unsigned char *data[MANY];
-        size_t len[MANY];
-
-        for (size_t i = 0; i < MANY; i++) {
-            s[i] = sha256_new_by((kinds >> i & 1) != 0);
-            data[i] = bytes + i * LEN;
-            len[i] = LEN;
-        }
-        sha256_add_many(s, data, len, MANY);
-        for (size_t i = 0; i < MANY; i++) {
-            struct hash h = sha256_done(s[i]), expected = reference(data[i], LEN);
-
-            assert_memory_equal(h.b, expected.b, HASH_BYTES);
-            sha256_free(s[i]);
         }
     }
     free(bytes);
@@ -322,11 +237,8 @@ int main(void)
         cmocka_unit_test(digests_are_those_of_the_standard),
         cmocka_unit_test(it_can_be_fed_in_any_portions_and_again),
         cmocka_unit_test(any_length_at_any_address_is_as_libcrypto_says),
-        cmocka_unit_test(two_at_once_are_as_one_by_one),
         cmocka_unit_test(two_can_be_fed_in_any_portions),
         cmocka_unit_test(many_at_once_are_as_one_by_one),
-        cmocka_unit_test(many_can_be_fed_in_any_portions),
-        cmocka_unit_test(many_may_be_of_both_kinds),
         cmocka_unit_test(a_copy_goes_its_own_way),
         cmocka_unit_test(hashes_compare_as_their_bytes),
         cmocka_unit_test(parse_takes_64_digits_only),

@@ -164,7 +164,7 @@ static inline void make_pack(struct swarm *s)
     for (size_t i = 0; i < p.nleaves; i++) {
         size_t left = PACK_BYTES - i * LEAF_BYTES;
 
-        leaves[i] = sha256_of(s->pack + i * LEAF_BYTES, left < LEAF_BYTES ? left : LEAF_BYTES);
+        leaves[i] = merkle_leaf(s->pack + i * LEAF_BYTES, left < LEAF_BYTES ? left : LEAF_BYTES);
     }
     pack_index_encode(&s->index, &p);
     s->id = sha256_of(s->index.data, s->index.len);

@@ -15,8 +15,8 @@
 #include "store/pack_source.h"
 #include "store/tree.h"
 
-/* IN_FLIGHT: of a batch being decoded, and of the one being written beside it. */
-enum { SEGMENTS_MAX = 128, IN_FLIGHT = 2 * PACK_SOURCE_TOGETHER };
+/* IN_FLIGHT: one being decoded, and the one being written beside it. */
+enum { SEGMENTS_MAX = 128, IN_FLIGHT = 2 };
 
 /* Which segments were decoded, counted across processes. The linker leads the calls here. */
 static unsigned *decoded;
@@ -25,10 +25,6 @@ int __real_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *
                               struct err *err);
 int __wrap_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *out,
                               struct err *err);
-int __real_delta_read_two(struct delta_decoder *d, size_t i, unsigned char *out_i, size_t k,
-                          unsigned char *out_k, struct err *err);
-int __wrap_delta_read_two(struct delta_decoder *d, size_t i, unsigned char *out_i, size_t k,
-                          unsigned char *out_k, struct err *err);
 int __real_full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
                              size_t i, pack_read_at read, void *ctx, unsigned char *out,
                              struct err *err);
@@ -41,14 +37,6 @@ int __wrap_delta_read_segment(struct delta_decoder *d, size_t i, unsigned char *
 {
     __atomic_fetch_add(&decoded[i], 1, __ATOMIC_SEQ_CST);
     return __real_delta_read_segment(d, i, out, err);
-}
-
-int __wrap_delta_read_two(struct delta_decoder *d, size_t i, unsigned char *out_i, size_t k,
-                          unsigned char *out_k, struct err *err)
-{
-    __atomic_fetch_add(&decoded[i], 1, __ATOMIC_SEQ_CST);
-    __atomic_fetch_add(&decoded[k], 1, __ATOMIC_SEQ_CST);
-    return __real_delta_read_two(d, i, out_i, k, out_k, err);
 }
 
 int __wrap_full_read_segment(struct full_decoder *d, const struct full *f, const struct manifest *m,
@@ -134,7 +122,7 @@ static bool is_staged(const struct scene *s, size_t i)
             !read_span(dir, &m->entries[k], &span, s->segment + span.in_segment))
             return false;
     }
-    h = sha256_of(s->segment, manifest_segment_bytes(m, i));
+    h = merkle_segment(s->segment, manifest_segment_bytes(m, i));
     return hash_equal(&h, &m->segments[i]);
 }
 

@@ -224,7 +224,7 @@ static void a_pack_that_lies_is_thrown_away(void **state)
     data = tmpdir_read(path.data, &len);
     data[len - 1] ^= 1;
     for (size_t i = 0; i < index->nleaves; i++)
-        index->leaves[i] = sha256_of(data + i * LEAF_BYTES, pack_leaf_bytes(index, i));
+        index->leaves[i] = merkle_leaf(data + i * LEAF_BYTES, pack_leaf_bytes(index, i));
     pack_index_encode(&bytes, index);
     assert_ok(store_put(s.origin, OBJECT_INDEX, bytes.data, bytes.len, &id, &err), &err);
     liar = mem_printf("%s/liar", tmpdir_fresh());

@@ -55,7 +55,7 @@ static void test_order_and_digests(void **state)
         assert_string_equal(m->entries[i].path, order[i]);
     assert_int_equal(m->stream_bytes, 9);
     assert_ok(tree_read(t, NULL, NULL, &err), &err);
-    h = sha256_of("56xyz1234", 9);
+    h = merkle_segment("56xyz1234", 9);
     assert_memory_equal(&m->segments[0], &h, sizeof(h));
     h = sha256_of("1234", 4);
     assert_memory_equal(&m->entries[5].hash, &h, sizeof(h));

@@ -262,7 +262,7 @@ static void test_wrong_bytes_are_refused(void **state)
     (void)state;
     assert_ok(tree_read_segment(s.dir, s.m, 0, data, &err), &err);
     data[SEGMENT_BYTES / 2] ^= 1;
-    assert_error(unpack_segment(u, 0, data, SEGMENT_BYTES, &err), ERR_CORRUPT, &err, "SHA-256");
+    assert_error(unpack_segment(u, 0, data, SEGMENT_BYTES, &err), ERR_CORRUPT, &err, "digest");
     assert_true(unpack_needed(u, 0));
     assert_error(unpack_segment(u, 0, data, 7, &err), ERR_CORRUPT, &err, "7 bytes long");
     assert_error(unpack_segment(u, 2, data, 7, &err), ERR_CORRUPT, &err, "segment 2");

@@ -293,10 +293,11 @@ static void test_claims_are_checked_before_memory_is_taken(void **state)
         enum err_code code;
         const char *part;
     } cases[] = {
-        { "SLM2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ERR_INVALID, "does not begin with SLM1" },
-        { "SLM1\200\204\36\0\0\0\0\0\0\0\0\0\0\0\0\0", ERR_INVALID, "claims 2000000 entries" },
-        { "SLM1\201\204\36\0\0\0\0\0\0\0\0\0\0\0\0\0", ERR_LIMIT, "2000001 entries, at most" },
-        { "SLM1\0\0\0\0\0\0\0\0\0\0\0\0\377\377\377\377", ERR_INVALID, "4294967295 segments" },
+        { "SLM1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ERR_INVALID, "older format SLM1" },
+        { "SLM3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ERR_INVALID, "does not begin with SLM2" },
+        { "SLM2\200\204\36\0\0\0\0\0\0\0\0\0\0\0\0\0", ERR_INVALID, "claims 2000000 entries" },
+        { "SLM2\201\204\36\0\0\0\0\0\0\0\0\0\0\0\0\0", ERR_LIMIT, "2000001 entries, at most" },
+        { "SLM2\0\0\0\0\0\0\0\0\0\0\0\0\377\377\377\377", ERR_INVALID, "4294967295 segments" },
     };
 
     (void)state;

@@ -87,8 +87,10 @@ static void test_claims_are_checked_before_memory_is_taken(void **state)
     memset(b.data + 77, 0xff, 4);
     assert_error(pack_index_parse(&back, b.data, b.len, &err), ERR_LIMIT, &err,
                  "4294967295 leaves");
-    memcpy(b.data, "SLI2", 4);
-    assert_error(pack_index_parse(&back, b.data, b.len, &err), ERR_INVALID, &err, "SLI1");
+    memcpy(b.data, "SLI3", 4);
+    assert_error(pack_index_parse(&back, b.data, b.len, &err), ERR_INVALID, &err, "SLI2");
+    memcpy(b.data, "SLI1", 4);
+    assert_error(pack_index_parse(&back, b.data, b.len, &err), ERR_INVALID, &err, "older format");
 }
 
 int main(void)
