@@ -35,7 +35,7 @@ struct fetch {
     struct peers *peers;
     struct uplink *uplink;
     struct exchange_object manifest, index;
-    uint64_t pack_bytes; /* as the index says; 0: it is not here yet */
+    struct pack_index *pack_index; /* NULL: it is not here yet */
     struct exchange_fetch pack;
     struct exchange_tally tally;
     uint64_t link_rate; /* of the interface towards the seed; 0: not known */
@@ -305,10 +305,14 @@ static void lost(void *ctx, bool look)
 static void fetch_pack(struct fetch *f)
 {
     struct bitmap none = { 0 };
+    struct err err = ERR_INIT;
 
-    if (f->pack_bytes == 0 || !f->staged || f->stopping)
+    if (f->pack_index == NULL || !f->staged || f->stopping)
         return;
-    f->pack.placed = writer_place(f->writer, f->pack_bytes);
+    if (writer_place(f->writer, f->pack_index, &f->pack.placed, &err) < 0) {
+        failed(f, &err);
+        return;
+    }
     if (writer_is_complete(f->writer))
         exchange_fetch_some(f->exchange, &f->pack, &f->o.reference.pack, &none, pack_done);
     else
@@ -326,18 +330,15 @@ static void opened(void *ctx)
 static void index_done(struct exchange_object *o, int status)
 {
     struct fetch *f = o->user;
-    struct pack_index *index = NULL;
     struct err err = o->err;
 
     if (status == 0)
-        status = pack_index_parse(&index, o->out.data, o->out.len, &err);
+        status = pack_index_parse(&f->pack_index, o->out.data, o->out.len, &err);
     buf_release(&o->out);
     if (status < 0) {
         failed(f, &err);
         return;
     }
-    f->pack_bytes = index->bytes;
-    pack_index_free(index);
     fetch_pack(f);
 }
 
@@ -537,6 +538,7 @@ static void close_all(struct fetch *f)
     buf_release(&f->manifest.out);
     buf_release(&f->index.out);
     writer_free(f->writer);
+    pack_index_free(f->pack_index);
     uplink_free(f->uplink);
     peers_free(f->peers);
     exchange_free(f->exchange);

@@ -39,7 +39,6 @@ struct writer {
     bool fetched;          /* all of the pack was here */
     int lost;              /* times that this was not so any more */
     char *complete;        /* where an earlier run has left all of it: the tree, or PATH */
-    uint64_t pack_bytes;
     int status;
     struct err err;
 };
@@ -135,23 +134,14 @@ static int read_table(struct writer *w)
                      &w->err);
 }
 
-/* It lies where it should be. */
-static int check_placed(struct writer *w)
-{
-    struct hash h;
-    int r = placed_hash(w->placed, w->next, &h, &w->err);
-
-    if (r == 0 && !hash_equal(&h, &w->manifest->segments[w->next]))
-        r = err_set(&w->err, ERR_CORRUPT, "segment %zu: its digest is not the manifest's", w->next);
-    return r < 0 ? r : unpack_placed(w->unpack, w->next, &w->err);
-}
-
 static int write_segment(struct writer *w)
 {
     int r;
 
-    if (w->placed != NULL)
-        return check_placed(w);
+    if (w->placed != NULL) {
+        r = placed_verified(w->placed, w->next, &w->err);
+        return r < 0 ? r : unpack_placed(w->unpack, w->next, &w->err);
+    }
     r = full_read_segment(w->decoder, w->full, w->manifest, w->next, read_pack, w, w->bytes,
                           &w->err);
     return r < 0 ? r
@@ -406,15 +396,22 @@ static void open_placed(struct writer *w)
         log_warn("the pack has a file of its own: %s", err.text);
 }
 
-struct placed *writer_place(struct writer *w, uint64_t pack_bytes)
+int writer_place(struct writer *w, const struct pack_index *index, struct placed **ret,
+                 struct err *err)
 {
-    if (placed_suits(w->manifest, pack_bytes))
+    char hex[HASH_HEX];
+
+    if (full_is_aligned_stream(w->manifest, index->bytes) &&
+        full_check_index(w->manifest, index, err) < 0)
+        return err_wrap(err, "pack %.12s", hash_hex(&w->o.reference->pack, hex));
+    if (placed_suits(w->manifest, index->bytes))
         open_placed(w);
     if (w->placed == NULL) {
         w->decoder = full_decoder_new();
         w->bytes = mem_alloc(SEGMENT_BYTES);
     }
-    return w->placed;
+    *ret = w->placed;
+    return 0;
 }
 
 bool writer_is_complete(const struct writer *w)

@@ -2,7 +2,7 @@
  *
  *     writer_start(&w, &options, manifest, &err)    opens what an earlier run has staged
  *     opened(ctx)                                   it is: the fetch of the pack may begin,
- *     writer_place(w, pack_bytes)                   which has its bytes there,
+ *     writer_place(w, index, &placed, &err)         which has its bytes there,
  *     writer_is_complete(w)                         and needs none
  *     writer_fetched(w)                             all of it came; before, the writer looks by itself,
  *                                                   every FETCH_LOOK_MS
@@ -10,9 +10,10 @@
  *     done(ctx, status, err)                        once: all verified, synced and renamed
  *
  * The leaves of a pack that is the stream itself lie at their places already (store/placed.h): their
- * segments are read back and compared with the manifest. Of another one, segments are decoded, compared
- * and written. One job at a time in the work pool, of one segment: so the loop stays free, and two
- * threads never meet in unpack. What this disk has damaged meanwhile is asked for again. */
+ * segments are right when they are, or are read back. Of another one, segments are decoded, compared and written.
+ * One job at a time in the work pool, of one segment: so the loop stays free, and two threads never
+ * meet in unpack. What this disk has damaged meanwhile is asked for again, if it is met: when a segment is
+ * read, or a leaf given to somebody. */
 #ifndef AGENT_FETCH_WRITE_H
 #define AGENT_FETCH_WRITE_H
 
@@ -46,9 +47,11 @@ bool writer_was_done(const char *dir);
 MUST_CHECK int writer_start(struct writer **ret, const struct writer_options *o,
                             const struct buf *manifest, struct err *err);
 
-/* Once opened: for the fetch of the pack, which has that many bytes, or NULL: it needs a file of its
- * own. The writer's, until writer_free(). */
-struct placed *writer_place(struct writer *w, uint64_t pack_bytes);
+/* Once opened: for the fetch of the pack with that index. *ret NULL: it needs a file of its own; else
+ * it is the writer's, until writer_free(). -ERR_CORRUPT: the index tells that the pack is not what the manifest
+ * says, so that there is no use in fetching it. */
+MUST_CHECK int writer_place(struct writer *w, const struct pack_index *index, struct placed **ret,
+                            struct err *err);
 /* An earlier run has verified all of it: no leaf is needed to be done. */
 bool writer_is_complete(const struct writer *w);
 

@@ -8,9 +8,40 @@
 
 enum { HEAD_BYTES = 4 + 1 + HASH_BYTES + 4, ROW_BYTES = 1 + 4, WINDOW_LOG = 22 };
 
+static size_t row_at(size_t segment)
+{
+    return HEAD_BYTES + segment * ROW_BYTES;
+}
+
 size_t full_header_bytes(size_t nsegments)
 {
-    return HEAD_BYTES + nsegments * ROW_BYTES;
+    size_t bytes = row_at(nsegments);
+
+    if (nsegments < FULL_ALIGNED_FROM)
+        return bytes;
+    return (bytes + LEAF_BYTES - 1) / LEAF_BYTES * LEAF_BYTES;
+}
+
+bool full_is_aligned_stream(const struct manifest *m, uint64_t pack_bytes)
+{
+    size_t header = full_header_bytes(m->nsegments);
+
+    return header % LEAF_BYTES == 0 && pack_bytes == header + m->stream_bytes;
+}
+
+int full_check_index(const struct manifest *m, const struct pack_index *x, struct err *err)
+{
+    const struct hash *leaves = x->leaves + full_header_bytes(m->nsegments) / LEAF_BYTES;
+
+    for (size_t i = 0; i < m->nsegments; i++) {
+        size_t n = (manifest_segment_bytes(m, i) + LEAF_BYTES - 1) / LEAF_BYTES;
+        struct hash h = merkle_segment_of(leaves + i * MERKLE_FANOUT, n);
+
+        if (!hash_equal(&h, &m->segments[i]))
+            return err_set(err, ERR_CORRUPT,
+                           "segment %zu: what its index says is not what the manifest does", i);
+    }
+    return 0;
 }
 
 static void put_u32(unsigned char *b, size_t v)
@@ -71,7 +102,7 @@ int full_encoder_new(struct full_encoder **ret, size_t nsegments, int level, pac
 
 int full_encoder_add(struct full_encoder *e, const void *data, size_t len, struct err *err)
 {
-    unsigned char *row = e->table + full_header_bytes(e->done);
+    unsigned char *row = e->table + row_at(e->done);
     enum segment_encoding encoding = SEGMENT_ZSTD;
     const void *payload = e->frame;
     size_t size;
@@ -106,7 +137,7 @@ int full_encoder_finish(struct full_encoder *e, const struct hash *artifact,
     if (e->done != e->nsegments)
         return err_set(err, ERR_INTERNAL, "%zu of %zu segments were encoded", e->done,
                        e->nsegments);
-    memcpy(e->table, "SLP1", 4);
+    memcpy(e->table, "SLP2", 4);
     e->table[4] = PACK_FULL;
     memcpy(e->table + 5, artifact->b, HASH_BYTES);
     put_u32(e->table + 5 + HASH_BYTES, e->nsegments);
@@ -152,8 +183,8 @@ static int check_head(const unsigned char *b, size_t len, const struct manifest 
                        FULL_SEGMENTS_MAX);
     if (len < HEAD_BYTES)
         return err_set(err, ERR_INVALID, "full pack: ends after %zu bytes", len);
-    if (memcmp(b, "SLP1", 4) != 0)
-        return err_set(err, ERR_INVALID, "full pack: does not begin with SLP1");
+    if (memcmp(b, "SLP2", 4) != 0)
+        return err_set(err, ERR_INVALID, "full pack: does not begin with SLP2");
     if (b[4] != PACK_FULL)
         return err_set(err, ERR_INVALID, "full pack: is of kind %u", b[4]);
     if (memcmp(b + 5, artifact->b, HASH_BYTES) != 0)
@@ -164,6 +195,10 @@ static int check_head(const unsigned char *b, size_t len, const struct manifest 
     if (len != full_header_bytes(m->nsegments))
         return err_set(err, ERR_INVALID, "full pack: table of %zu bytes, needs %zu", len,
                        full_header_bytes(m->nsegments));
+    for (size_t i = row_at(m->nsegments); i < len; i++) {
+        if (b[i] != 0)
+            return err_set(err, ERR_INVALID, "full pack: no zeros behind its table");
+    }
     return 0;
 }
 
@@ -184,7 +219,7 @@ int full_parse(struct full **ret, const void *data, size_t len, uint64_t pack_by
     f->nsegments = m->nsegments;
     f->segments = mem_calloc(f->nsegments, sizeof(*f->segments));
     for (size_t i = 0; r == 0 && i < f->nsegments; i++) {
-        r = parse_row(&f->segments[i], b + full_header_bytes(i), i, offset, pack_bytes, m, err);
+        r = parse_row(&f->segments[i], b + row_at(i), i, offset, pack_bytes, m, err);
         offset += f->segments[i].length;
     }
     if (r == 0 && offset != pack_bytes)

@@ -1,13 +1,19 @@
 /* full.h - the full pack: every segment of an artifact by itself, as one zstd frame.
  *
  * Bytes, little-endian:
- *   "SLP1"  u8 kind (1: full)  32 bytes target artifact  u32 segments
+ *   "SLP2"  u8 kind (1: full)  32 bytes target artifact  u32 segments
  *   table:  segments x {u8 encoding (1 stored, 2 zstd)  u32 length}
+ *   zeros up to a multiple of LEAF_BYTES, if there are FULL_ALIGNED_FROM segments or more
  *   payloads, one after the other, in segment order, up to the end
  * A stored payload is the segment itself. A zstd payload is exactly one frame that states its
  * content size, without dictionary, with a window of at most 4 MiB, and shorter than the segment.
  * The table stands in front, so that whoever has the pack's first leaves (one leaf up to 52,000
  * segments) knows which leaves hold a segment, and can decode it before the rest has arrived.
+ *
+ * A pack in which every segment is stored is its table, and then the stream. If that is aligned, the leaves of
+ * the pack are blocks of the stream, and what the digest of a segment has to be follows from those
+ * in the pack's index (base/merkle.h). So index and manifest are compared once, without any data, and a
+ * segment is right when its leaves are. The zeros are at most 0.2 % of such a pack.
  *
  * Encoding is one pass over the stream: payloads are written behind the place of the table, whose
  * size follows from the number of segments, and full_encoder_finish() writes the table last.
@@ -24,6 +30,7 @@
 
 enum {
     FULL_SEGMENTS_MAX = 65536, /* 256 GiB */
+    FULL_ALIGNED_FROM = 32,    /* segments: 128 MiB */
     FULL_LEVEL_MIN = 1,
     FULL_LEVEL_MAX = 19,
     FULL_LEVEL = 3, /* what publishing uses unless told */
@@ -34,8 +41,15 @@ typedef int (*pack_write_at)(void *ctx, const void *data, size_t len, uint64_t o
                              struct err *err);
 typedef int (*pack_read_at)(void *ctx, void *data, size_t len, uint64_t offset, struct err *err);
 
-/* Bytes of header and table. */
+/* Bytes of header and table, and of the zeros behind them. */
 size_t full_header_bytes(size_t nsegments);
+
+/* Is it the stream behind its table, aligned? A segment that is not stored is shorter than it is raw, so that
+ * the sizes tell. */
+bool full_is_aligned_stream(const struct manifest *m, uint64_t pack_bytes);
+/* Of such a pack. -ERR_CORRUPT: its leaves do not make the segments that the manifest has. */
+MUST_CHECK int full_check_index(const struct manifest *m, const struct pack_index *x,
+                                struct err *err);
 
 struct full_encoder;
 

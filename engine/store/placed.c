@@ -11,7 +11,6 @@
 #include "delta/full.h"
 #include "io/files.h"
 #include "store/tree.h"
-#include "wire/msg.h"
 
 struct placed_file {
     uint64_t at, size; /* of its first byte in the stream; bytes */
@@ -205,24 +204,23 @@ int placed_write(const struct placed *p, const void *data, size_t len, uint64_t 
     return r;
 }
 
-/* Leaf by leaf: it stays in the processor's cache between read and hash. */
-int placed_hash(const struct placed *p, size_t segment, struct hash *ret, struct err *err)
+int placed_verified(const struct placed *p, size_t segment, struct err *err)
 {
-    size_t bytes = manifest_segment_bytes(p->m, segment), n = 0;
-    unsigned char *leaf = mem_realloc(NULL, LEAF_BYTES);
-    struct hash leaves[MERKLE_FANOUT];
-    int r = 0;
+    size_t bytes = manifest_segment_bytes(p->m, segment);
+    unsigned char *data;
+    struct hash h;
+    int r;
 
-    for (size_t at = 0; r == 0 && at < bytes; at += LEAF_BYTES) {
-        size_t len = bytes - at < LEAF_BYTES ? bytes - at : LEAF_BYTES;
-
-        r = read_stream(p, leaf, len, (uint64_t)segment * SEGMENT_BYTES + at, err);
-        if (r == 0)
-            leaves[n++] = merkle_leaf(leaf, len);
+    if (full_is_aligned_stream(p->m, p->from + p->m->stream_bytes))
+        return 0;
+    data = mem_realloc(NULL, bytes);
+    r = read_stream(p, data, bytes, (uint64_t)segment * SEGMENT_BYTES, err);
+    if (r == 0) {
+        h = merkle_segment(data, bytes);
+        if (!hash_equal(&h, &p->m->segments[segment]))
+            r = err_set(err, ERR_CORRUPT, "segment %zu: its digest is not the manifest's", segment);
     }
-    if (r == 0)
-        *ret = merkle_segment_of(leaves, n);
-    free(leaf);
+    free(data);
     return r;
 }
 

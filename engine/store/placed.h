@@ -1,16 +1,20 @@
 /* placed.h - the bytes of a pack at the place where they are wanted, instead of in a file of the pack.
  *
  * A full pack of which no segment could be made smaller is its table and then the stream, byte by byte.
- * What arrives of it is written into the files of the tree at once, and read from there to be verified
- * and to be given to others: every byte is written once and lies on disk once. Only the table has the
+ * What arrives of it is written into the files of the tree at once, and given to others from there: every byte is written once and lies on disk once. Only the table has the
  * pack's file.
  *
  *     placed_suits(m, pack_bytes)                       is it such a pack, and of few enough files?
  *     placed_open(&p, m, &where, &err)
  *     exchange_fetch_start() with fetch.placed = p      leaves go through placed_write(), placed_read()
- *     placed_hash(p, segment, &hash, &err)              when its leaves are here
+ *     placed_verified(p, segment, &err)                 when its leaves are here
  *     placed_seal(p)                                    nothing is written from here on
  *     placed_free(p)                                    after the pack has been closed
+ *
+ * What is promised: every leaf had the digest that the index has when it came, or when it was read after a
+ * restart. If leaves are blocks of the stream (full_is_aligned_stream()), every segment then had the one
+ * that the manifest has, and is not read again to be sure that the disk has kept it since; whoever
+ * gives a leaf compares it with what was verified.
  *
  * The files stay open: they may be renamed meanwhile, and what is read is what was written, or what
  * somebody has written into them since; who gives leaves compares them with what was verified. Reading
@@ -51,9 +55,10 @@ MUST_CHECK int placed_read(const struct placed *p, void *data, size_t len, uint6
 MUST_CHECK int placed_write(const struct placed *p, const void *data, size_t len, uint64_t offset,
                             struct err *err);
 
-/* The digest of a segment as it lies there. */
-MUST_CHECK int placed_hash(const struct placed *p, size_t segment, struct hash *ret,
-                           struct err *err);
+/* All leaves of the segment are here and verified, as an index has them that full_check_index() has compared:
+ * is it the manifest's? One that is not made of leaves of its own is read and hashed. -ERR_CORRUPT: it
+ * is not. */
+MUST_CHECK int placed_verified(const struct placed *p, size_t segment, struct err *err);
 
 void placed_seal(struct placed *p);
 

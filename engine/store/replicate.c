@@ -367,6 +367,10 @@ static int verify(struct replication *r, struct err *err)
         status = full_read(&j->full, read_partial, &j->fd, j->index->bytes, j->manifest,
                            &r->artifact, err);
         j->decoder = full_decoder_new();
+        if (status == 0 && full_is_aligned_stream(j->manifest, j->index->bytes)) {
+            status = full_check_index(j->manifest, j->index, err);
+            j->next = j->manifest->nsegments; /* they are right: their leaves are */
+        }
     }
     if (status == 0 && j->next < j->manifest->nsegments) {
         status = full_read_segment(j->decoder, j->full, j->manifest, j->next, read_partial, &j->fd,

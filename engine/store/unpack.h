@@ -79,8 +79,8 @@ MUST_CHECK int unpack_segment(struct unpack *u, size_t i, const void *data, size
 MUST_CHECK int unpack_checked(struct unpack *u, size_t i, const void *data, size_t len,
                               struct err *err);
 
-/* For a segment whose bytes the caller has put at their places in STAGING/tree itself, and whose digest,
- * as they lie there, it has just compared with the manifest's. */
+/* For a segment whose bytes the caller has put at their places in STAGING/tree itself, and of which it
+ * knows that they are what the manifest says. */
 MUST_CHECK int unpack_placed(struct unpack *u, size_t i, struct err *err);
 
 /* Makes what was written so far survive a power cut. Also done every UNPACK_BATCH segments. */

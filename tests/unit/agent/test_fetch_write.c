@@ -126,8 +126,12 @@ static void writer_opened(void *ctx)
 {
     struct scene *t = ctx;
     struct node *n = &t->s.nodes[1];
+    struct pack_index *index = NULL;
+    struct err err = ERR_INIT;
 
-    n->fetch.placed = writer_place(t->writer, t->pack.len);
+    assert_ok(pack_index_parse(&index, t->index.data, t->index.len, &err), &err);
+    assert_ok(writer_place(t->writer, index, &n->fetch.placed, &err), &err);
+    pack_index_free(index);
     assert_true((n->fetch.placed != NULL) == t->placed);
     if (!t->placed) {
         writer_fetched(t->writer);

@@ -189,7 +189,7 @@ static void test_malformed_headers(void **state)
     (void)state;
     sample_init(&s);
     encode(&s);
-    refuse(&s, 0, "SLP2", 4, "does not begin with SLP1");
+    refuse(&s, 0, "SLP1", 4, "does not begin with SLP2");
     refuse(&s, 4, "\2", 1, "is of kind 2");
     refuse(&s, 5, "\0\0", 2, "of another artifact");
     refuse(&s, 37, "\4", 1, "4 segments, the artifact has 3");
@@ -210,6 +210,54 @@ static void test_malformed_headers(void **state)
     assert_error(full_read(&f, read_at, &s.pack, 10, &s.m, &s.artifact, &err), ERR_INVALID, &err,
                  "cannot hold 3 segments");
     sample_release(&s);
+}
+
+/* All are stored: the leaves behind the header are the stream's. */
+static void test_an_aligned_stream(void **state)
+{
+    enum { HEADER = LEAF_BYTES, LEAVES = 1 + (FULL_ALIGNED_FROM - 1) * MERKLE_FANOUT + 2 };
+    size_t bytes = (size_t)(FULL_ALIGNED_FROM - 1) * SEGMENT_BYTES + LEAF_BYTES + 77;
+    struct hash segments[FULL_ALIGNED_FROM], leaves[LEAVES], artifact = { { 1 } };
+    struct manifest m = { .stream_bytes = bytes, .segments = segments };
+    struct pack_index x = { .leaves = leaves, .nleaves = LEAVES };
+    unsigned char *stream = mem_alloc(SEGMENT_BYTES);
+    struct full_encoder *e = NULL;
+    struct full *f = NULL;
+    struct err err = ERR_INIT;
+    struct random r = { 9 };
+    AUTO_BUF pack = BUF_INIT;
+
+    (void)state;
+    assert_int_not_equal(full_header_bytes(FULL_ALIGNED_FROM - 1) % LEAF_BYTES, 0);
+    assert_int_equal(full_header_bytes(FULL_ALIGNED_FROM), HEADER);
+    assert_int_equal(full_header_bytes(FULL_SEGMENTS_MAX) % LEAF_BYTES, 0);
+    random_fill(&r, stream, SEGMENT_BYTES);
+    m.nsegments = FULL_ALIGNED_FROM;
+    assert_ok(full_encoder_new(&e, m.nsegments, 1, write_at, &pack, &err), &err);
+    for (size_t i = 0; i < m.nsegments; i++) {
+        size_t len = manifest_segment_bytes(&m, i);
+
+        stream[7] = (unsigned char)i;
+        assert_ok(full_encoder_add(e, stream, len, &err), &err);
+        segments[i] = merkle_segment(stream, len);
+    }
+    assert_ok(full_encoder_finish(e, &artifact, &x.bytes, &err), &err);
+    full_encoder_free(e);
+    assert_int_equal(x.bytes, HEADER + bytes);
+    assert_true(full_is_aligned_stream(&m, x.bytes));
+    assert_false(full_is_aligned_stream(&m, x.bytes - 1));
+    assert_ok(full_read(&f, read_at, &pack, pack.len, &m, &artifact, &err), &err);
+    assert_int_equal(f->segments[1].offset, HEADER + SEGMENT_BYTES);
+    full_free(f);
+    for (size_t i = 0; i < LEAVES; i++)
+        leaves[i] = merkle_leaf(pack.data + i * LEAF_BYTES, pack_leaf_bytes(&x, i));
+    assert_ok(full_check_index(&m, &x, &err), &err);
+    leaves[LEAVES - 1].b[9] ^= 1;
+    assert_error(full_check_index(&m, &x, &err), ERR_CORRUPT, &err, "segment 31");
+    pack.data[HEADER - 1] = 1;
+    assert_error(full_read(&f, read_at, &pack, pack.len, &m, &artifact, &err), ERR_INVALID, &err,
+                 "no zeros");
+    free(stream);
 }
 
 /* No changed payload decodes: what comes out is what the manifest promises, or nothing. */
@@ -300,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_encoder_misuse),
         cmocka_unit_test(test_the_sinks_failure_comes_back),
         cmocka_unit_test(test_malformed_headers),
+        cmocka_unit_test(test_an_aligned_stream),
         cmocka_unit_test(test_flipped_payload_bits),
         cmocka_unit_test(test_foreign_frames),
     };
