@@ -186,6 +186,20 @@ static int take_record(struct link *l, struct err *why)
     return n;
 }
 
+/* TLS frees its buffers whenever they are empty, which is after each record: not amidst a large message. */
+static void keep_buffers(struct link *l)
+{
+    bool keep = l->part_block != NULL || !list_empty(&l->large);
+
+    if (keep == l->keeps_buffers)
+        return;
+    l->keeps_buffers = keep;
+    if (keep)
+        SSL_clear_mode(l->ssl, SSL_MODE_RELEASE_BUFFERS);
+    else
+        SSL_set_mode(l->ssl, SSL_MODE_RELEASE_BUFFERS);
+}
+
 /* What came has been read, or others have their turn. Links that are idle keep no buffers: TLS frees one for reading
  * when it is empty, but one for writing only when something was written; reading a ticket takes one, too. */
 static void input_rests(struct link *l, bool others)
@@ -194,7 +208,8 @@ static void input_rests(struct link *l, bool others)
         post_more(l);
     if (l->in.len == 0)
         buf_release(&l->in);
-    if (link_bio_between_records(l) && SSL_has_pending(l->ssl) == 0)
+    keep_buffers(l);
+    if (!l->keeps_buffers && link_bio_between_records(l) && SSL_has_pending(l->ssl) == 0)
         (void)SSL_free_buffers(l->ssl);
 }
 
@@ -251,6 +266,7 @@ static int write_some(struct link *l, struct err *why)
     int rc = 0;
 
     l->tls_wants_out = l->out_blocked = false;
+    keep_buffers(l);
     while (rc == 0 && link_pending(l) > 0 && l->wired - before < l->burst) {
         int wire;
 

@@ -133,6 +133,7 @@ struct link {
     struct watch watch;
     int events;         /* that watch waits for */
     bool tls_wants_out; /* TLS itself has something to write */
+    bool keeps_buffers; /* TLS keeps its buffers when they are empty */
     bool half_closed;
     bool more_posted; /* a continuation of reading is on its way */
     bool flush_posted;
