@@ -125,7 +125,7 @@ static void machines_fetch_from_the_node_and_learn_their_peers(void **state)
     player_send(&a, MSG_WANT, &want);
     WORLD_UNTIL(&w, got_last(&a, MSG_LEAF) != NULL);
     leaf = got_last(&a, MSG_LEAF);
-    h = sha256_of(leaf->bytes.data, leaf->bytes.len);
+    h = merkle_leaf(leaf->bytes.data, leaf->bytes.len);
     assert_int_equal(leaf->index, 3);
     assert_true(hash_equal(&h, &index->leaves[3]));
     pack_index_free(index);
