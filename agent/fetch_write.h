@@ -10,10 +10,10 @@
  *     done(ctx, status, err)                        once: all verified, synced and renamed
  *
  * The leaves of a pack that is the stream itself lie at their places already (store/placed.h): their
- * segments are right when they are, or are read back. Of another one, segments are decoded, compared and written.
- * One job at a time in the work pool, of one segment: so the loop stays free, and two threads never
- * meet in unpack. What this disk has damaged meanwhile is asked for again, if it is met: when a segment is
- * read, or a leaf given to somebody. */
+ * segments are right when they are, or are read back. Of another one, segments are decoded, compared
+ * and written. One job at a time in the work pool, of one segment: so the loop stays free, and two
+ * threads never meet in unpack. What this disk has damaged meanwhile is asked for again, if it is met:
+ * when a segment is read, or a leaf given to somebody. */
 #ifndef AGENT_FETCH_WRITE_H
 #define AGENT_FETCH_WRITE_H
 
@@ -48,8 +48,8 @@ MUST_CHECK int writer_start(struct writer **ret, const struct writer_options *o,
                             const struct buf *manifest, struct err *err);
 
 /* Once opened: for the fetch of the pack with that index. *ret NULL: it needs a file of its own; else
- * it is the writer's, until writer_free(). -ERR_CORRUPT: the index tells that the pack is not what the manifest
- * says, so that there is no use in fetching it. */
+ * it is the writer's, until writer_free(). -ERR_CORRUPT: the index tells that the pack is not what the
+ * manifest says, so that there is no use in fetching it. */
 MUST_CHECK int writer_place(struct writer *w, const struct pack_index *index, struct placed **ret,
                             struct err *err);
 /* An earlier run has verified all of it: no leaf is needed to be done. */

@@ -30,7 +30,6 @@ static bool has_bytes(const struct entry *e)
     return e->kind == ENTRY_FILE && e->size > 0;
 }
 
-/* A segment that is not stored is shorter than it is raw, so that the sizes tell. */
 bool placed_suits(const struct manifest *m, uint64_t pack_bytes)
 {
     size_t files = 0;

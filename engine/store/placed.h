@@ -1,8 +1,8 @@
 /* placed.h - the bytes of a pack at the place where they are wanted, instead of in a file of the pack.
  *
  * A full pack of which no segment could be made smaller is its table and then the stream, byte by byte.
- * What arrives of it is written into the files of the tree at once, and given to others from there: every byte is written once and lies on disk once. Only the table has the
- * pack's file.
+ * What arrives of it is written into the files of the tree at once, and given to others from there:
+ * every byte is written once and lies on disk once. Only the table has the pack's file.
  *
  *     placed_suits(m, pack_bytes)                       is it such a pack, and of few enough files?
  *     placed_open(&p, m, &where, &err)
@@ -55,9 +55,9 @@ MUST_CHECK int placed_read(const struct placed *p, void *data, size_t len, uint6
 MUST_CHECK int placed_write(const struct placed *p, const void *data, size_t len, uint64_t offset,
                             struct err *err);
 
-/* All leaves of the segment are here and verified, as an index has them that full_check_index() has compared:
- * is it the manifest's? One that is not made of leaves of its own is read and hashed. -ERR_CORRUPT: it
- * is not. */
+/* All leaves of the segment are here and verified, as an index has them that full_check_index() has
+ * compared: is it the manifest's? One that is not made of leaves of its own is read and hashed.
+ * -ERR_CORRUPT: it is not. */
 MUST_CHECK int placed_verified(const struct placed *p, size_t segment, struct err *err);
 
 void placed_seal(struct placed *p);

@@ -1,6 +1,6 @@
 /* The happy path of a pack: INDEX -> RESUME (hash what is there) -> FETCH (read what is missing)
- * -> VERIFY (decode each segment) -> PUT; before the first one MANIFEST. A failed step leaves the
- * state where it was, so that the next call tries it again. */
+ * -> VERIFY (decode each segment, unless its leaves tell) -> PUT; before the first one MANIFEST. A
+ * failed step leaves the state where it was, so that the next call tries it again. */
 #include "store/replicate.h"
 
 #include <errno.h>
@@ -181,6 +181,9 @@ static int read_index(struct replication *r, bool *ret_here, struct err *err)
         status = pack_index_parse(&j->index, j->index_bytes.data, j->index_bytes.len, err);
     if (status == 0 && !hash_equal(&j->index->target, &r->artifact))
         status = err_set(err, ERR_INVALID, "is a pack of another artifact");
+    if (status == 0 && j->index->kind == PACK_FULL &&
+        full_is_aligned_stream(j->manifest, j->index->bytes))
+        status = full_check_index(j->manifest, j->index, err);
     if (status == 0 && *ret_here && !index)
         status =
             store_put(j->own, OBJECT_INDEX, j->index_bytes.data, j->index_bytes.len, NULL, err);
@@ -367,10 +370,8 @@ static int verify(struct replication *r, struct err *err)
         status = full_read(&j->full, read_partial, &j->fd, j->index->bytes, j->manifest,
                            &r->artifact, err);
         j->decoder = full_decoder_new();
-        if (status == 0 && full_is_aligned_stream(j->manifest, j->index->bytes)) {
-            status = full_check_index(j->manifest, j->index, err);
+        if (status == 0 && full_is_aligned_stream(j->manifest, j->index->bytes))
             j->next = j->manifest->nsegments; /* they are right: their leaves are */
-        }
     }
     if (status == 0 && j->next < j->manifest->nsegments) {
         status = full_read_segment(j->decoder, j->full, j->manifest, j->next, read_partial, &j->fd,

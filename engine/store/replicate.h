@@ -7,7 +7,8 @@
  *     replication_free(r)
  *
  * A pack grows in DIR/<pack>.part, leaf by leaf; a leaf is written only if it is what the index
- * says. A full pack enters `own` only when each of its segments decodes to what the manifest says;
+ * says. A full pack enters `own` only when each of its segments decodes to what the manifest says, or
+ * follows from leaves that do (full_check_index(): then a wrong pack is refused before it is read);
  * a delta's segments are judged by the machines, which have the base. The index is put last, so
  * that an index in `own` says: complete and verified, nothing to do. After kill -9 the leaves of
  * the partial file are hashed again and only those that are missing or damaged are read from the
@@ -19,7 +20,7 @@
  * A step does a bounded piece of work (REPLICATE_STEP_BYTES) and blocks: for a work pool, one step
  * of a replication at a time. Memory: two such buffers, the manifest, an index and 16 MiB of
  * decoder. Errors: the origin's and own's; -ERR_CORRUPT: a leaf came twice with the wrong hash, or
- * a pack that matches its index does not hold the artifact (then its partial file is gone);
+ * a pack that matches its index does not hold the artifact (no partial file is left of it);
  * -ERR_INVALID: manifest or index is malformed, or the pack is another artifact's. */
 #ifndef STORE_REPLICATE_H
 #define STORE_REPLICATE_H

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "delta/full.h"
 #include "lib/tmpdir.h"
 #include "lib/trees.h"
 #include "store/dir.h"
@@ -246,6 +247,58 @@ static void a_pack_that_lies_is_thrown_away(void **state)
     stage_release(&s);
 }
 
+/* Of FULL_ALIGNED_FROM segments, all stored, of which nothing is there but what is said of them. */
+static struct hash put_large(struct store *store, bool lies, struct hash *ret_artifact)
+{
+    enum { HEADER = 1, LEAVES = HEADER + (FULL_ALIGNED_FROM - 1) * MERKLE_FANOUT + 1 };
+    static char name[] = "app";
+    struct hash leaves[LEAVES], segments[FULL_ALIGNED_FROM], id;
+    struct entry file = { .kind = ENTRY_FILE, .mode = 0644, .path = name };
+    struct manifest m = { &file, 1, 0, segments, FULL_ALIGNED_FROM };
+    struct pack_index x = { .kind = PACK_FULL, .leaves = leaves, .nleaves = LEAVES };
+    struct err err = ERR_INIT;
+    AUTO_BUF bytes = BUF_INIT;
+
+    memset(leaves, 5, sizeof(leaves));
+    memset(&file.hash, 6, sizeof(file.hash));
+    for (size_t i = 0; i < FULL_ALIGNED_FROM; i++)
+        segments[i] = merkle_segment_of(leaves + HEADER + i * MERKLE_FANOUT,
+                                        i + 1 < FULL_ALIGNED_FROM ? MERKLE_FANOUT : 1);
+    file.size = m.stream_bytes = (uint64_t)(FULL_ALIGNED_FROM - 1) * SEGMENT_BYTES + 1;
+    manifest_encode(&bytes, &m);
+    assert_ok(store_put(store, OBJECT_MANIFEST, bytes.data, bytes.len, ret_artifact, &err), &err);
+    buf_reset(&bytes);
+    x.target = *ret_artifact;
+    x.bytes = full_header_bytes(m.nsegments) + m.stream_bytes;
+    leaves[HEADER + 3 * MERKLE_FANOUT].b[0] ^= lies;
+    pack_index_encode(&bytes, &x);
+    assert_ok(store_put(store, OBJECT_INDEX, bytes.data, bytes.len, &id, &err), &err);
+    return id;
+}
+
+/* Before anything of it is read: it is not even there. */
+static void an_index_that_lies_is_refused(void **state)
+{
+    struct err err = ERR_INIT;
+    struct replication *r = NULL;
+    struct hash artifact, pack;
+    struct stage s;
+
+    (void)state;
+    stage_init(&s);
+    for (int lies = 0; lies < 2; lies++) {
+        pack = put_large(s.origin, lies == 1, &artifact);
+        assert_ok(replication_new(&r, s.origin, s.own, s.partial, &artifact, &err), &err);
+        assert_ok(replication_want(r, &pack, &err), &err);
+        if (lies == 1)
+            assert_error(run(r, &err), ERR_CORRUPT, &err, "segment 3");
+        else
+            assert_error(run(r, &err), ERR_NOT_FOUND, &err, "pack ");
+        replication_free(r);
+    }
+    stage_release(&s);
+}
+
 /* From an artifact that differs in one byte. */
 static struct hash add_delta(struct stage *s, unsigned char version)
 {
@@ -364,6 +417,7 @@ int main(void)
         cmocka_unit_test(a_damaged_partial_leaf_is_read_again),
         cmocka_unit_test(a_wrong_leaf_is_refused_and_healed_later),
         cmocka_unit_test(a_pack_that_lies_is_thrown_away),
+        cmocka_unit_test(an_index_that_lies_is_refused),
         cmocka_unit_test(a_delta_that_was_collected_is_left_out),
         cmocka_unit_test(errors_are_told),
     };
