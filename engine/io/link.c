@@ -303,7 +303,7 @@ static void on_enrol(struct link *l, const struct msg_enrol *ask)
         link_close(l, err.code, err.text);
     } else {
         send_enrolled(l, &s);
-        l->enrolled = l->vouched = true;
+        l->vouched = true;
     }
     pki_signed_release(&s);
 }
@@ -380,6 +380,7 @@ static void on_hello(struct link *l, const struct msg_hello *h)
     l->told = true;
     timer_start(l->loop, &l->timer, l->self->ping_ms, l->self->ping_ms, on_timer);
     l->handler->opened(l->ctx, l);
+    link_drain_tell(l); /* of what was said early */
 }
 
 static void on_bye(struct link *l, const struct msg_bye *bye)

@@ -29,7 +29,7 @@
 
 enum {
     LINK_CLOSE_MS = 2000,        /* to flush and to see the peer's EOF */
-    LINK_TURN_BYTES = 1 << 20,   /* read or written in one callback, then others have their turn */
+    LINK_TURN_BYTES = 1 << 20,   /* read in one callback, then others have their turn */
     LINK_RECORD_BYTES = 16384,   /* one TLS record */
     LINK_RECORD_HEAD = 5,        /* what says how long it is */
     LINK_AHEAD_BYTES = 64 << 10, /* read with what is missing of a record */
@@ -110,8 +110,8 @@ struct link {
     char *session_key;              /* what it resumes and is resumed by; NULL: accepted */
     bool accepted;
     const struct link_enrol *enrol; /* of the listener, or NULL; read while opening only */
-    bool enrolled; /* got a certificate here: not refused, though it may never open */
-    bool vouched;  /* has proven to have that certificate's key: peer says who it is */
+    bool enrolled;                  /* got a certificate here and is to come again: not refused */
+    bool vouched; /* has proven to have that certificate's key: peer says who it is */
     void (*early)(void *ctx, struct link *l); /* or NULL */
     bool is_early;                            /* it was called: messages may be sent */
     bool awaits_certificate; /* has asked for one: before any HELLO comes ENROLLED */

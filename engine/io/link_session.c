@@ -1,7 +1,7 @@
 /* Resuming TLS sessions. The accepting side keeps nothing: its tickets carry the session, with the certificate of
  * the other side, under keys that live as long as the identity. The connecting side keeps the last ticket of each
  * place that it was connected to. A ticket is worth a signature and no more: who is behind it is judged as if the
- * handshake had been a full one (check_certificate() in link.c). */
+ * handshake had been a full one (link_secured() in link.c). */
 #include <stdlib.h>
 
 #include "base/mem.h"

@@ -31,6 +31,10 @@ MUST_CHECK int tls_name_of(struct tls_name *ret, X509 *cert, struct err *err);
 /* Is this the certificate of that cluster's CA ("spiffe://CLUSTER")? */
 bool tls_is_ca_of(X509 *ca, const char *cluster);
 
+/* What only the two ends of this TLS connection know, and no other connection has (RFC 9266): who signs it has
+ * the key at this end. */
+MUST_CHECK bool tls_binding(SSL *ssl, struct hash *ret);
+
 /* ---- of who enrols (enrol.h); in pki.c ---- */
 
 /* The key in dir/key.pem, made unless it is there. Gives, or NULL. */
@@ -45,10 +49,6 @@ MUST_CHECK int pki_request(EVP_PKEY *key, const struct hash *binding, struct buf
 X509 *pki_parse_cert(const struct bytes *pem, struct err *err);
 /* As pki_pin(). */
 MUST_CHECK int pki_pin_of(X509 *ca, struct hash *ret, struct err *err);
-
-/* What only the two ends of this TLS connection know, and no other connection has (RFC 9266): who signs it has
- * the key at this end. */
-MUST_CHECK bool tls_binding(SSL *ssl, struct hash *ret);
 
 /* Fills err with the text and the first reason in this thread's OpenSSL queue, and empties the
  * queue, so that a later call does not find an old error. */

@@ -270,6 +270,22 @@ static void who_is_banned_does_not_come_back_by_enrolling(void **state)
     end(&s);
 }
 
+/* Who has a certificate by now, and is not let in for another reason, counts as any other. */
+static void who_enrols_where_there_is_no_room_is_refused(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    start(&s);
+    link_listener_set_limits(s.listener, LINK_OPENING_LINKS, LINK_OPENING_SHARE, 0);
+    ask(&s);
+    assert_int_equal(s.why.code, ERR_AGAIN);
+    assert_int_equal(s.opened + s.accepted, 0);
+    assert_true(link_identity_is_enrolled(s.theirs));
+    assert_int_equal(link_listener_refused(s.listener), 1);
+    end(&s);
+}
+
 static void nobody_there(void **state)
 {
     struct scene s;
@@ -349,6 +365,7 @@ int main(void)
         cmocka_unit_test(a_request_of_another_connection_opens_nothing),
         cmocka_unit_test(an_answer_for_another_key_is_not_taken),
         cmocka_unit_test(who_is_banned_does_not_come_back_by_enrolling),
+        cmocka_unit_test(who_enrols_where_there_is_no_room_is_refused),
         cmocka_unit_test(nobody_there),
         cmocka_unit_test(who_is_not_enrolled_accepts_nobody),
         cmocka_unit_test(what_is_no_request_is_not_signed),

@@ -84,6 +84,32 @@ static void no_early_message_to_a_stranger(void **state)
     until_refused(f);
 }
 
+static void say_much_early(void *ctx, struct link *l)
+{
+    link_set_low_water(l, 1);
+    say_early(ctx, l);
+}
+
+static void close_when_drained(struct end *e, struct link *l)
+{
+    assert_int_equal(e->opened, 1);
+    link_close(l, ERR_CANCELLED, "seen");
+}
+
+/* Who waits until there is room again is told, though all has gone out before the link is open. */
+static void early_messages_drain(void **state)
+{
+    struct fix *f = *state;
+
+    f->stop_after_closed = 2;
+    f->client.on_drained = close_when_drained;
+    connect_as(f, f->agent, ROLE_REGION, NULL);
+    link_set_early(f->client.link, say_much_early);
+    loop_run(f->loop);
+    assert_int_equal(f->client.drained, 1);
+    assert_int_equal(f->server.messages, 1);
+}
+
 struct refusal {
     enum link_role expect;
     const char *id;
@@ -367,6 +393,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(wrong_certificate_authority),
         T(early_messages_come_with_hello),
+        T(early_messages_drain),
         T(early_messages_of_the_refused_are_dropped),
         T(no_early_message_to_a_stranger),
         T(wrong_role_or_id),
