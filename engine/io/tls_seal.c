@@ -45,8 +45,11 @@ static OSSL_LIB_CTX *library;
 
 static void make_library(void)
 {
-    OSSL_LIB_CTX *made = OSSL_LIB_CTX_new();
+    OSSL_LIB_CTX *made;
 
+    if (EVP_default_properties_is_fips_enabled(NULL) == 1) /* by openssl.cnf */
+        return;
+    made = OSSL_LIB_CTX_new();
     ERR_set_mark();
     if (made != NULL && OSSL_PROVIDER_add_builtin(made, TLS_SEAL_PROVIDER, provider_init) == 1 &&
         OSSL_PROVIDER_load(made, TLS_SEAL_PROVIDER) != NULL &&

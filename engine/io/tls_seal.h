@@ -4,7 +4,8 @@
  * has AES-GCM by AES-NI only, that is half of what delivering it costs. Where libipsec-mb is there, and the
  * processor has VAES, VPCLMULQDQ and AVX-512, AES-128-GCM and AES-256-GCM come from that library, at a
  * quarter of the time, by a provider of OpenSSL that is part of this program ("slipway", tls_gcm.h).
- * Elsewhere, and for all else, libcrypto's own is used. What goes over the wire is the same.
+ * Elsewhere, and for all else, libcrypto's own is used; so it is where openssl.cnf asks for FIPS. What goes over
+ * the wire is the same.
  *
  * The provider is in a library context of its own, which is made by the first call and lives as long as the
  * process does: nobody but users of tls_context_new() meets it. Thread-safe. */

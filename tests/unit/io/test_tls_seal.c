@@ -1,6 +1,7 @@
 /* TLS by tls_context_new() with itself and with libcrypto's, and links over it. */
 #include <openssl/err.h>
 #include <openssl/provider.h>
+#include <sys/wait.h>
 
 #include "io/tls_gcm.h"
 #include "io/tls_seal.h"
@@ -227,8 +228,28 @@ static void link_to_libcrypto(void **state)
     link_sessions_release(f->agent);
 }
 
+/* Asked in a process of its own, before anything else is. */
+static void who_is_held_to_fips_is_not_given_ours(void **state)
+{
+    int status = -1;
+    pid_t child = fork();
+
+    (void)state;
+    if (child == 0) {
+        EVP_CIPHER *c;
+
+        (void)EVP_default_properties_enable_fips(NULL, 1);
+        c = tls_seal_cipher("AES-128-GCM"); /* NULL: no approved one is installed */
+        _exit(c != NULL && strcmp(whose(c), TLS_SEAL_PROVIDER) == 0);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
+    const struct CMUnitTest first[] = { cmocka_unit_test(who_is_held_to_fips_is_not_given_ours) };
     const struct CMUnitTest tests[] = {
         T(talks_with_libcrypto),
         T(changed_record_ends_the_connection),
@@ -236,5 +257,6 @@ int main(void)
         T(link_to_libcrypto),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+    return cmocka_run_group_tests(first, NULL, NULL) +
+           cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
