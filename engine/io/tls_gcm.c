@@ -3,6 +3,7 @@
 #ifdef HAVE_IPSEC_MB
 
 #define NO_COMPAT_IMB_API_053 /* its old names are OpenSSL's as well */
+#include <cpuid.h>
 #include <dlfcn.h>
 #include <intel-ipsec-mb.h>
 #include <openssl/core_names.h>
@@ -368,11 +369,20 @@ static bool ask_library(struct tls_gcm *g)
     return ok;
 }
 
+/* What not every compiler's __builtin_cpu_supports() knows by name. */
+static bool has_vector_aes(void)
+{
+    unsigned a, b, c, d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (c & bit_VAES) != 0 &&
+           (c & bit_VPCLMULQDQ) != 0;
+}
+
 static bool processor_has_it(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("vaes") && __builtin_cpu_supports("vpclmulqdq");
+           has_vector_aes();
 }
 
 struct tls_gcm *tls_gcm_new(void)
