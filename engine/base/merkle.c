@@ -1,5 +1,7 @@
 #include "base/merkle.h"
 
+#include <assert.h>
+
 _Static_assert(sizeof(struct hash) == HASH_BYTES, "digests lie one after the other");
 
 struct hash merkle_leaf(const void *data, size_t len)
@@ -8,7 +10,8 @@ struct hash merkle_leaf(const void *data, size_t len)
     size_t lens[MERKLE_FANOUT], n = 0;
     struct hash list[MERKLE_FANOUT];
 
-    for (size_t at = 0; at < len && n < MERKLE_FANOUT; at += MERKLE_CHUNK_BYTES) {
+    assert(len <= MERKLE_LEAF_BYTES); /* what is more would not be in the digest */
+    for (size_t at = 0; at < len; at += MERKLE_CHUNK_BYTES) {
         chunks[n] = (const unsigned char *)data + at;
         lens[n++] = len - at < MERKLE_CHUNK_BYTES ? len - at : MERKLE_CHUNK_BYTES;
     }
@@ -21,7 +24,8 @@ struct hash merkle_segment(const void *data, size_t len)
     struct hash leaves[MERKLE_FANOUT];
     size_t n = 0;
 
-    for (size_t at = 0; at < len && n < MERKLE_FANOUT; at += MERKLE_LEAF_BYTES)
+    assert(len <= MERKLE_SEGMENT_BYTES);
+    for (size_t at = 0; at < len; at += MERKLE_LEAF_BYTES)
         leaves[n++] = merkle_leaf((const unsigned char *)data + at,
                                   len - at < MERKLE_LEAF_BYTES ? len - at : MERKLE_LEAF_BYTES);
     return merkle_segment_of(leaves, n);
