@@ -10,8 +10,8 @@
 
 /* ---- a leaf arrives: hashed and written in the pool ---- */
 
-/* Leaves go together: they are hashed side by side, a wake-up serves them all, and as a rule one thread
- * at a time writes, as a file's lock allows no more. What comes while a batch is in the pool is the next one. Where
+/* Leaves go together: a wake-up serves them all, and as a rule one thread at a time writes, as a file's
+ * lock allows no more. What comes while a batch is in the pool is the next one. Where
  * leaves come fast, the first one waits a little for others; where they are rare, it is not kept waiting: the
  * neighbours want it. */
 enum {
