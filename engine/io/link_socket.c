@@ -19,8 +19,7 @@
 enum {
     UNSENT_BYTES = 16 << 10,
     BURST_BYTES = 32 << 10,
-    HELD_LEAST_BYTES =
-        42 << 10, /* a burst and the rest of one; from 48 on BBR's window bounds it */
+    HELD_LEAST_BYTES = 42 << 10,  /* a burst and a rest; from 48 on BBR's window bounds it */
     HELD_MOST_BYTES = 256 << 10,  /* who needs more is left alone */
     LOOK_EVERY_BYTES = 256 << 10, /* that the socket has taken */
     NEAR_US = 20000,              /* the least round trip */
